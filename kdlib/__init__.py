@@ -1,0 +1,44 @@
+"""KNN-Diffusion (Sheynin et al., 2022): text to image with a diffusion model trained on pictures alone.
+
+    import kdlib as kd
+    pipe = kd.load_pipeline("cpu")
+    out = pipe("a red apple")
+    out.images, out.neighbours
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+# ruff: noqa: F401  (the names are used by editors, and by whoever asks what `import kdlib` can bring in)
+if TYPE_CHECKING:
+    from kdlib.data.catalogue import Catalogue
+    from kdlib.encoder import Encoder
+    from kdlib.pipeline import Pipeline, load_pipeline
+    from kdlib.retrieval import Index, build_index, open_index
+    from kdlib.tokenizer import Tokenizer
+    from kdlib.types import Condition, Embeddings, Generation, Neighbour, Neighbours
+
+_PUBLIC = {
+    "Pipeline": "kdlib.pipeline", "load_pipeline": "kdlib.pipeline",
+    "Encoder": "kdlib.encoder", "Tokenizer": "kdlib.tokenizer",
+    "Index": "kdlib.retrieval", "build_index": "kdlib.retrieval", "open_index": "kdlib.retrieval",
+    "Catalogue": "kdlib.data.catalogue",
+    "Condition": "kdlib.types", "Embeddings": "kdlib.types", "Generation": "kdlib.types", "Neighbour": "kdlib.types",
+    "Neighbours": "kdlib.types",
+}
+__all__ = [*_PUBLIC, "__version__"]
+
+
+def __getattr__(name: str):
+    """Imports a public name when it is first asked for: `import kdlib` itself takes no time."""
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("kdlib")
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'kdlib' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

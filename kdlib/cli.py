@@ -1,0 +1,145 @@
+"""The command `kd`: generate, search, index. Heavy modules are imported only once a command's arguments make sense."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+                  help="KNN-Diffusion: pictures from text by a model trained on pictures alone.")
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+Prompt = Annotated[str, typer.Argument(help="What to draw or look for, in words.")]
+Preset = Annotated[str | None, typer.Option(help="A preset of params.yaml, or a folder saved by save_pretrained. "
+                                                 "Default: cpu, or else the first preset whose weights are here.")]
+IndexFolder = Annotated[Path | None, typer.Option("--index", help="Another database, made by `kd index`.")]
+
+
+@app.command()
+def generate(prompt: Prompt,
+             out: Annotated[Path, typer.Option(help="The picture to write; several become NAME-1, NAME-2, ...")],
+             preset: Preset = None,
+             k: Annotated[int | None, typer.Option("--k", help="Neighbours to draw from.")] = None,
+             num_images: Annotated[int, typer.Option(help="How many pictures.")] = 1,
+             guidance_scale: Annotated[float | None, typer.Option(help="1 is no guidance.")] = None,
+             num_steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
+             seed: Annotated[int, typer.Option(help="Same seed, same picture.")] = 0,
+             index: IndexFolder = None) -> None:
+    """Draw pictures of a text, and say what they were made from."""
+    with clear_errors():
+        check_prompt(prompt)
+        check_out(out)
+        check_preset(preset)
+        from kdlib.pipeline import default_preset, load_pipeline
+        from kdlib.retrieval import open_index
+
+        name = preset or default_preset()
+        pipe = load_pipeline(name)
+        database = open_index(index, pipe.encoder.identity) if index else None
+        result = pipe(prompt, k=k, num_images=num_images, guidance_scale=guidance_scale, num_steps=num_steps, seed=seed,
+                      index=database)
+        paths = save_images(result.images, out)
+    typer.echo(f'"{prompt}" was made from these {len(result.neighbours)} pictures:\n')
+    typer.echo(format_neighbours(result.neighbours))
+    typer.echo(f"\nwritten: {', '.join(map(str, paths))} (preset {name}, seed {seed})")
+
+
+@app.command()
+def search(prompt: Prompt,
+           num: Annotated[int, typer.Option("--num", "-n", help="How many pictures to list.")] = 10,
+           preset: Preset = None, index: IndexFolder = None) -> None:
+    """List the pictures nearest to a text, with author and licence."""
+    with clear_errors():
+        check_prompt(prompt)
+        check_preset(preset)
+        from kdlib.pipeline import default_preset, load_retrieval
+
+        encoder, database, catalogue = load_retrieval(preset or default_preset(), index)
+        found = database.search(encoder.encode_texts([prompt]), num)
+        rows = [(score, *catalogue.describe(id)) for id, score in zip(found.ids[0], found.scores[0], strict=True)]
+    typer.echo(format_table(rows))
+
+
+@app.command("index")
+def make_index(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of png, jpeg, webp or gif.")],
+               out: Annotated[Path, typer.Option(help="The index to write, a folder.")],
+               preset: Preset = None) -> None:
+    """Make a database of your own pictures. Give it to the other two commands as --index."""
+    with clear_errors():
+        if not folder.is_dir():
+            raise ValueError(f"{folder} is no folder of pictures")
+        if out.exists() and not (out / "manifest.json").is_file():
+            raise ValueError(f"{out} exists and is no index; choose another name for --out")
+        check_preset(preset)
+        from kdlib.encoder import Encoder
+        from kdlib.pipeline import default_preset, find_parts
+        from kdlib.retrieval import build_index
+
+        skipped = []
+        encoder = Encoder.load(find_parts(preset or default_preset(), ("encoder",))["encoder"])
+        built = build_index(folder, encoder, skipped=skipped)
+        built.save(out)
+    for path, reason in skipped:
+        typer.echo(f"skipped {path}: {reason}", err=True)
+    typer.echo(f"{out}: {len(built)} pictures, {len(skipped)} files skipped")
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turns the library's errors into one line on stderr and exit status 2."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        typer.echo(f"kd: {' '.join(str(error).split())}", err=True)
+        raise typer.Exit(2) from None
+
+
+def check_prompt(prompt: str) -> None:
+    """The pipeline's check, made before its slow import."""
+    if not prompt.strip():
+        raise ValueError(f"the prompt is {prompt!r}; say in words what to draw, for example 'a red apple'")
+
+
+def check_out(out: Path) -> None:
+    """Raises ValueError for a picture file that could not be written."""
+    if out.suffix.lower() not in PICTURE_SUFFIXES:
+        raise ValueError(f"--out {out} must end in {', '.join(PICTURE_SUFFIXES)}")
+    if out.is_dir():
+        raise ValueError(f"--out {out} is a folder; name a picture file")
+
+
+def check_preset(preset: str | None) -> None:
+    """Raises ValueError for what is neither a folder nor a preset of params.yaml."""
+    from kdlib.params import load_preset
+
+    if preset is not None and not Path(preset).is_dir():
+        load_preset(preset)
+
+
+def save_images(images: list, out: Path) -> list[Path]:
+    """Writes one picture to `out`, several to NAME-1, NAME-2, ..., each atomically; returns the paths."""
+    from kdlib.io import atomic_path
+
+    paths = [out] if len(images) == 1 else [out.with_stem(f"{out.stem}-{n + 1}") for n in range(len(images))]
+    for image, path in zip(images, paths, strict=True):
+        with atomic_path(path) as temporary:
+            image.save(temporary)
+    return paths
+
+
+def format_neighbours(neighbours: list) -> str:
+    """A table of kdlib.types.Neighbour."""
+    return format_table([(n.score, n.title, n.style, n.author, n.licence) for n in neighbours])
+
+
+def format_table(rows: list[tuple]) -> str:
+    """Aligned columns of (cosine score, title, style, author, licence)."""
+    cells = [("score", "title", "style", "author", "licence")]
+    cells += [(f"{score:.3f}", *map(str, others)) for score, *others in rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(5)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+                     for row in cells)

@@ -1,0 +1,108 @@
+"""Whose pictures are they: title, style, author, licence and a look of every picture that an index can return."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from PIL import Image, ImageOps
+
+from kdlib.io import atomic_path
+
+COLUMNS = ("title", "style", "author", "licence", "picture")
+THUMBNAIL_PX = 128
+
+
+class Description(NamedTuple):
+    """What a reader must be told about a picture."""
+
+    title: str
+    style: str
+    author: str
+    licence: str
+
+
+class Catalogue:
+    """A table of pictures by id, small enough to travel with an index, so that a result can name its sources.
+
+    table   DataFrame indexed by id (str); columns title, style, author, licence (str) and picture (bytes: an SVG text
+            or an encoded JPEG). One class serves stickers, folders and whatever comes back from a search engine.
+    """
+
+    def __init__(self, table: pd.DataFrame):
+        if missing := [name for name in COLUMNS if name not in table.columns]:
+            raise ValueError(f"a catalogue needs the columns {', '.join(COLUMNS)}; {', '.join(missing)} missing")
+        if table.index.has_duplicates:
+            raise ValueError(f"a catalogue has one row an id; {table.index[table.index.duplicated()][0]!r} comes twice")
+        self.table = table[list(COLUMNS)]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __contains__(self, id: str) -> bool:
+        return id in self.table.index
+
+    def describe(self, id: str) -> Description:
+        """Title, style, author and licence; an id that the catalogue lacks is its own title and all else "unknown"."""
+        if id not in self:
+            return Description(str(id), "unknown", "unknown", "unknown")
+        return Description(*(str(self.table.at[id, name]) for name in Description._fields))
+
+    def picture(self, id: str, size_px: int = THUMBNAIL_PX) -> Image.Image:
+        """The picture, (size_px, size_px) RGB on white, never distorted; a grey square for an id that is not here."""
+        if id not in self:
+            return Image.new("RGB", (size_px, size_px), "lightgrey")
+        data = self.table.at[id, "picture"]
+        if data.lstrip().startswith(b"<"):
+            from kdlib.data.stickers import render
+
+            return render(data.decode(), size_px)
+        return ImageOps.pad(Image.open(io.BytesIO(data)).convert("RGB"), (size_px, size_px), color="white")
+
+    def subset(self, ids: Iterable[str]) -> Catalogue:
+        """The rows of those ids that are here, in their order."""
+        return Catalogue(self.table.loc[[id for id in ids if id in self]])
+
+    def save(self, path: str | Path) -> None:
+        """Writes one parquet file, atomically."""
+        with atomic_path(path) as temporary:
+            self.table.rename_axis("id").to_parquet(temporary, compression="zstd")
+
+    @classmethod
+    def empty(cls) -> Catalogue:
+        """A catalogue that knows no picture."""
+        return cls(pd.DataFrame(columns=list(COLUMNS), index=pd.Index([], dtype=str)))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Catalogue:
+        """Reads what `save` wrote; raises ValueError naming the file when it is damaged."""
+        try:
+            return cls(pd.read_parquet(path))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path} is no whole catalogue ({error}); build the index again") from error
+
+
+def sticker_catalogue(root: str | Path | None = None) -> Catalogue:
+    """The catalogue of all bundled stickers, drawn from data/stickers.parquet."""
+    from kdlib.data.stickers import load_stickers
+
+    stickers = load_stickers(root).set_index("id")
+    return Catalogue(stickers.assign(picture=stickers["svg"].str.encode("utf-8")))
+
+
+def folder_catalogue(entries: Iterable[tuple[str, bytes]]) -> Catalogue:
+    """The catalogue of one's own pictures from (id, thumbnail): the title is the file's stem, the rest unknown."""
+    rows = [(id, Path(id).stem, "unknown", "unknown", "unknown", picture) for id, picture in entries]
+    return Catalogue(pd.DataFrame(rows, columns=["id", *COLUMNS]).set_index("id"))
+
+
+def thumbnail(image: Image.Image, size_px: int = THUMBNAIL_PX) -> bytes:
+    """An RGB picture as a JPEG whose longer side is at most `size_px`."""
+    small = image.copy()
+    small.thumbnail((size_px, size_px))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()

@@ -1,0 +1,110 @@
+"""Trains the bundled encoder's image tower against the frozen text tower (locked-text tuning), and measures it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from kdlib.encoder import Encoder, build_sticker_clip, normalise_pixels, pooled_texts, trained_tensors
+from kdlib.io import save_model
+from kdlib.training import TrainSettings, seed_weights, train
+
+
+class EncoderObjective(nn.Module):
+    """Contrast of pictures with *all* training captions, of which a picture has one or several.
+
+    pictures  uint8 (num_pictures, size_px, size_px, 3), training concepts only
+    groups    for each row to draw: the pictures that differ in skin tone only; one of them is taken at random
+    captions  per picture: names of its concept. The loss is -log of the probability of any of them among all
+              captions, mixed with a softened version in which captions close in the text tower share the credit:
+              never-seen names are then placed among the seen ones that mean nearly the same.
+    """
+
+    def __init__(self, model: nn.Module, pictures: np.ndarray, groups: list[np.ndarray], captions: list[list[str]]):
+        super().__init__()
+        self.visual, self.text_map = model.visual, model.text.proj
+        self.visual.to(memory_format=torch.channels_last)
+        self.text_map.weight.rate_scale = 0.1
+        self.log_scale = nn.Parameter(torch.tensor(20.0).log())
+        self.pictures, self.groups = torch.from_numpy(pictures), groups
+        bank = sorted({caption for several in captions for caption in several})
+        column = {caption: i for i, caption in enumerate(bank)}
+        self.texts = pooled_texts(model, bank)
+        self.belongs = torch.zeros(len(captions), len(bank), dtype=torch.bool)
+        for row, several in enumerate(captions):
+            self.belongs[row, [column[caption] for caption in several]] = True
+
+    def forward(self, rows: Int[Tensor, " batch"], generator: torch.Generator) -> dict[str, Tensor]:
+        """The loss of the pictures of `rows` (rows of `groups`), augmented."""
+        draw = torch.rand(len(rows), generator=generator)
+        chosen = torch.tensor([self.groups[row][int(u * len(self.groups[row]))] for row, u in zip(rows, draw, strict=True)])
+        device = self.log_scale.device
+        images = augment(normalise_pixels(self.pictures[chosen]), generator).to(device)
+        vectors = F.normalize(self.visual(images).float(), dim=-1)
+        texts = F.normalize(self.text_map(self.texts.to(device)).float(), dim=-1)
+        log_p = (self.log_scale.exp() * vectors @ texts.T).log_softmax(-1)
+        belongs = self.belongs[chosen]
+        hard = -log_p.masked_fill(~belongs.to(device), -torch.inf).logsumexp(-1).mean()
+        soft = -(soft_targets(self.texts, belongs).to(device) * log_p).sum(-1).mean()
+        return {"loss": (hard + soft) / 2, "contrast": hard.detach(), "scale": self.log_scale.detach().exp()}
+
+
+def soft_targets(texts: Float[Tensor, "texts width"], belongs: Bool[Tensor, "batch texts"],
+                 temperature: float = 0.1) -> Float[Tensor, "batch texts"]:
+    """For each picture a distribution over all captions by their mean text-tower cosine with its own ones."""
+    own = F.normalize(belongs.float(), p=1, dim=-1) @ texts
+    return (own @ texts.T / temperature).softmax(-1)
+
+
+def augment(images: Float[Tensor, "batch 3 height width"],
+            generator: torch.Generator) -> Float[Tensor, "batch 3 height width"]:
+    """Random zoom, turn, shift, mirror and colour gain on a white ground; pixels in [-1, 1]."""
+    uniform = lambda low, high, *shape: torch.rand(len(images), *shape, generator=generator) * (high - low) + low
+    zoom, turn = uniform(0.8, 1.25), uniform(-0.2, 0.2)
+    mirror = torch.where(uniform(0, 1) < 0.3, -1.0, 1.0)
+    affine = torch.stack([torch.stack([mirror * zoom * turn.cos(), -mirror * zoom * turn.sin(), uniform(-0.15, 0.15)], -1),
+                          torch.stack([zoom * turn.sin(), zoom * turn.cos(), uniform(-0.15, 0.15)], -1)], 1)
+    grid = F.affine_grid(affine, list(images.shape), align_corners=False)
+    moved = 1 - F.grid_sample(1 - images, grid, align_corners=False)  # outside is 0 for grid_sample: here, white
+    coloured = (moved + 1) * uniform(0.85, 1.15, 3, 1, 1) - 1
+    return coloured.contiguous(memory_format=torch.channels_last)
+
+
+def train_encoder(stickers: pd.DataFrame, pictures: np.ndarray, folder: str | Path, *, vision_model: str,
+                  batch_size: int, num_steps: int, learning_rate: float, seed: int) -> pd.DataFrame:
+    """Trains on the split "train" of `stickers` (row i is pictures[i]) and saves `folder`/model; returns the history.
+
+    Checkpoints to `folder`/checkpoint and goes on from there when it was cut off.
+    """
+    rows = np.flatnonzero(stickers.split == "train")
+    table = stickers.iloc[rows].reset_index(drop=True)
+    captions = [sorted({title, *keywords.split(", ")}) for title, keywords in zip(table.title, table.keywords, strict=True)]
+    groups = [np.asarray(g) for g in table.groupby(["style", "concept"], sort=True).indices.values()]
+    seed_weights(seed)
+    model = build_sticker_clip(vision_model, pictures.shape[1])
+    objective = EncoderObjective(model, np.ascontiguousarray(pictures[rows]), groups, captions)
+    settings = TrainSettings(num_steps=num_steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
+    history = train(objective, len(groups), settings, Path(folder) / "checkpoint")
+    save_model(Path(folder) / "model", {"kind": "sticker-encoder", "vision_model": vision_model,
+                                        "size_px": pictures.shape[1]}, trained_tensors(model))
+    return history
+
+
+def retrieval_recall(encoder: Encoder, stickers: pd.DataFrame, vectors: np.ndarray, titles: pd.Series,
+                     at: tuple[int, ...] = (1, 5, 10)) -> pd.DataFrame:
+    """Which concept names find a picture of theirs among the best `at` of all pictures.
+
+    vectors (num_pictures, dim) are the pictures' embeddings; `titles` is indexed by concept. Returns a row for each
+    concept: concept, title, one bool column "recall@n" for each n; their means are the recall.
+    """
+    scores = encoder.encode_texts(titles.tolist()) @ vectors.astype(np.float32).T
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :max(at)]
+    hits = stickers.concept.to_numpy()[best] == titles.index.to_numpy()[:, None]
+    found = {f"recall@{n}": hits[:, :n].any(1) for n in at}
+    return pd.DataFrame({"concept": titles.index, "title": titles.to_numpy(), **found})

@@ -1,0 +1,209 @@
+"""Runs one notebook of the compendium as a stage: parameters from params.yaml in, an executed notebook out.
+
+    python -m kdlib.notebook notebooks/02_encoder.ipynb cpu
+
+What is written has no times, random ids, progress bars or addresses in it, so that two runs hash equal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import logging
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import nbformat
+
+from kdlib.io import atomic_path
+from kdlib.params import find_root, load_preset
+
+METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python", "pygments_lexer": "ipython3"}}
+WIDGET = "application/vnd.jupyter.widget-view+json"
+ADDRESS = re.compile(r"\b0x[0-9a-f]{8,16}\b")
+
+
+def stage_of(notebook: str | Path) -> str:
+    """The stage that a notebook runs: its name without the number; 01_data makes the stage `images`."""
+    name = Path(notebook).stem.partition("_")[2]
+    return {"data": "images"}.get(name, name)
+
+
+def read_notebook(path: str | Path) -> nbformat.NotebookNode:
+    """Reads a notebook (format 4)."""
+    return nbformat.read(path, as_version=4)
+
+
+def declared_parameters(notebook: nbformat.NotebookNode) -> dict[str, tuple[str, object]]:
+    """The names of the cell tagged `parameters`, each with (annotation, default).
+
+    Raises ValueError when there is not exactly one such cell, or a line of it is not `name: type = value`.
+    """
+    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise ValueError(f"a notebook needs one cell tagged `parameters`, this one has {len(cells)}")
+    declared = {}
+    for line in ast.parse(cells[0].source).body:
+        if not isinstance(line, ast.AnnAssign) or line.value is None:
+            raise ValueError(f"write parameters as `name: type = value`, not as `{ast.unparse(line)}`")
+        declared[ast.unparse(line.target)] = (ast.unparse(line.annotation), ast.literal_eval(line.value))
+    return declared
+
+
+def stage_parameters(preset: str, values: dict, stage: str, declared: set[str]) -> dict:
+    """What a notebook receives: `preset`, the preset's shared scalars that it declares, and its stage's group.
+
+    values    the preset's part of params.yaml
+    declared  names in the notebook's parameters cell
+    Raises ValueError when params.yaml has no such stage, or the two sets of names differ.
+    """
+    if not isinstance(values.get(stage), dict):
+        raise ValueError(f"params.yaml has no group {stage!r} in preset {preset!r}; add one (`{stage}: {{}}` will do)")
+    shared = {name: value for name, value in values.items() if not isinstance(value, dict) and name in declared}
+    given = {"preset": preset, **shared, **values[stage]}
+    if unknown := sorted(set(given) - declared):
+        raise ValueError(f"the notebook's parameters cell does not declare {', '.join(unknown)} of {preset}.{stage}")
+    if missing := sorted(declared - set(given)):
+        raise ValueError(f"params.yaml has no {', '.join(missing)} in {preset}.{stage}, which the notebook declares")
+    return given
+
+
+def _clean_output(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
+    """One output without addresses and transient parts; None for progress (stderr, widgets)."""
+    if output.get("name") == "stderr" or WIDGET in output.get("data", {}):
+        return None
+    output.pop("transient", None)
+    if "text" in output:
+        output["text"] = ADDRESS.sub("0x…", output["text"])
+    for mime, value in output.get("data", {}).items():
+        if mime.startswith("text/") and isinstance(value, str):
+            output["data"][mime] = ADDRESS.sub("0x…", value)
+    return output
+
+
+def _merge_streams(outputs: list) -> list:
+    """Neighbouring pieces of stdout as one output: where the stream was cut depends on timing."""
+    merged = []
+    for output in outputs:
+        if output.output_type == "stream" and merged and merged[-1].output_type == "stream":
+            merged[-1]["text"] += output["text"]
+        else:
+            merged.append(output)
+    return merged
+
+
+def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """An executed notebook without what differs from run to run; changes and returns `notebook`."""
+    notebook.metadata = nbformat.from_dict(METADATA)
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        if "injected-parameters" in tags:
+            cell["id"] = "injected-parameters"
+        if cell.cell_type == "code":
+            cell.outputs = _merge_streams([kept for output in cell.outputs if (kept := _clean_output(output))])
+    return notebook
+
+
+def write_notebook(notebook: nbformat.NotebookNode, path: str | Path) -> None:
+    """Writes a valid notebook atomically, as JupyterLab does."""
+    nbformat.validate(notebook)
+    with atomic_path(path) as temporary:
+        nbformat.write(notebook, temporary)
+
+
+def clean_notebook(path: str | Path) -> None:
+    """Makes a notebook fit for git: no outputs, no counts, no metadata but tags."""
+    notebook = normalise(read_notebook(path))
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    write_notebook(notebook, path)
+
+
+@contextmanager
+def own_kernel() -> Iterator[None]:
+    """Makes `python3` mean this interpreter, whatever kernels are installed, with no start-up files of the user."""
+    with tempfile.TemporaryDirectory() as folder:
+        spec = Path(folder, "kernels", "python3")
+        spec.mkdir(parents=True)
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        (spec / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python",
+                                                      "metadata": {"supported_encryption": ["curve"]}}))
+        before = dict(os.environ)
+        os.environ.update(JUPYTER_PATH=folder, IPYTHONDIR=str(Path(folder, "ipython")), PYTHONHASHSEED="0")
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+def executed_path(notebook: str | Path, preset: str, root: Path) -> Path:
+    """Where a stage leaves its executed notebook."""
+    return root / "reports" / preset / "notebooks" / Path(notebook).name
+
+
+def run_notebook(notebook: str | Path, preset: str, root: str | Path | None = None) -> Path:
+    """Executes a notebook for a preset and returns the path of the normalised result.
+
+    The result is reports/<preset>/notebooks/<name>.ipynb. Where a cell raises, that file holds the notebook up to the
+    error and papermill's PapermillExecutionError goes to the caller. Raises ValueError for wrong parameters.
+    """
+    import papermill  # takes a second
+    from traitlets.config import Config
+
+    root = Path(root or find_root()).resolve()
+    source = Path(notebook).resolve()
+    declared = set(declared_parameters(read_notebook(source)))
+    parameters = stage_parameters(preset, load_preset(preset, root), stage_of(source), declared)
+    target = executed_path(source, preset, root)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with own_kernel():
+        papermill.execute_notebook(source, target, parameters, cwd=root, kernel_name="python3", language="python",
+                                   log_output=True, progress_bar=False, start_timeout=300,
+                                   config=Config(KernelManager={"transport_encryption": "auto"}))
+    write_notebook(normalise(read_notebook(target)), target)
+    return target
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m kdlib.notebook", description=__doc__.splitlines()[0])
+    parser.add_argument("notebook", help="for example notebooks/02_encoder.ipynb")
+    parser.add_argument("preset", nargs="?", help="a group of params.yaml, for example quick")
+    parser.add_argument("--clean", action="store_true", help="run nothing: make the notebook fit for git")
+    arguments = parser.parse_args()
+    if arguments.clean == bool(arguments.preset):
+        parser.error("give a preset to run the notebook for, or --clean")
+    if arguments.clean:
+        clean_notebook(arguments.notebook)
+        return 0
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    return run_stage(arguments.notebook, arguments.preset)
+
+
+def run_stage(notebook: str, preset: str) -> int:
+    """`run_notebook` for the command line: 0, or 1 with the reason on stderr."""
+    from papermill.exceptions import PapermillExecutionError
+
+    try:
+        print(run_notebook(notebook, preset))
+    except PapermillExecutionError as error:
+        target = executed_path(notebook, preset, find_root())
+        print(f"{error}\n{notebook} failed; open the notebook with the error: {target}", file=sys.stderr)
+        return 1
+    except (ValueError, FileNotFoundError) as error:
+        print(f"{notebook}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,240 @@
+"""Text to picture (algorithm 2): the object that people hold."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from kdlib.conditioning import ConditionedDenoiser
+from kdlib.data.catalogue import Catalogue, sticker_catalogue
+from kdlib.discrete import sample_ancestral
+from kdlib.encoder import Encoder
+from kdlib.io import atomic_path, read_json, write_json
+from kdlib.params import find_root, load_params, load_preset, preset_names
+from kdlib.retrieval import Index, open_index, save_embeddings
+from kdlib.retrieval.embeddings import check_encoder
+from kdlib.tokenizer import Tokenizer, to_pil
+from kdlib.types import Condition, Generation, Neighbour, Neighbours
+
+KIND = "knn-diffusion-pipeline"
+SETTINGS = ("k", "guidance_scale", "num_steps")
+PRESET_PARTS = {"encoder": "encoder/model", "index": "index/training", "tokenizer": "tokenizer/model",
+                "denoiser": "training/model"}
+
+
+class Pipeline:
+    """Encoder, index, tokenizer and denoiser, joined to turn text into pictures.
+
+    encoder    f_img and f_txt of the paper           tokenizer  the VQGAN: D of algorithm 2
+    index      H, the pictures to retrieve from       denoiser   p(x_0 | x_t, y) and its schedule
+    catalogue  whose pictures those are (an index that carries its own catalogue needs none)
+    settings   {"k", "guidance_scale", "num_steps"}: what a call uses where it is told nothing else
+
+    Raises ValueError when the parts were not made for each other.
+    """
+
+    def __init__(self, encoder: Encoder, index: Index, tokenizer: Tokenizer, denoiser: ConditionedDenoiser,
+                 settings: dict, catalogue: Catalogue | None = None):
+        config = denoiser.config
+        for part, wanted, found in [("encoder", config.encoder_id, encoder.identity),
+                                    ("tokenizer", config.tokenizer_id, tokenizer.identity)]:
+            if wanted and wanted != found:
+                raise ValueError(f"the denoiser was trained with {part} {wanted}, but this is {part} {found}; "
+                                 "load parts of one preset or one saved pipeline")
+        check_encoder(index.encoder_id, encoder.identity, "the index")
+        if settings.keys() != set(SETTINGS):
+            raise ValueError(f"settings are {sorted(settings)}; give {', '.join(SETTINGS)}")
+        self.encoder, self.index, self.catalogue, self.settings = encoder, index, catalogue, dict(settings)
+        self.tokenizer, self.denoiser = tokenizer.eval(), denoiser.eval()
+
+    def to(self, device: str | torch.device) -> Pipeline:
+        """Moves the networks that make pictures to a device; returns the pipeline itself."""
+        self.tokenizer.to(device)
+        self.denoiser.to(device)
+        return self
+
+    def __call__(self, prompt: str, k: int | None = None, num_images: int = 1, guidance_scale: float | None = None,
+                 num_steps: int | None = None, seed: int = 0, index: Index | None = None) -> Generation:
+        """Pictures of a text: algorithm 2 (section 6.5) of the paper.
+
+            1  input: query text t, a dataset H of image embeddings, text encoder f_txt, decoder D
+            3  knn_txt(t, k) := the k of H most similar to f_txt(t)          `retrieve`
+            4  y = (f_txt(t), knn_txt(t, k))                                 `retrieve`
+            5  x_N <- [MASK]^(h x w)                                         `generate`
+            7  while n > 0:  x_(n-1) ~ p_theta(x_(n-1) | x_n, y)             `generate`
+           11  I' = D(x_0)                                                   `generate`
+
+        prompt          what to draw, in words
+        k               how many neighbours; None, here and below: the pipeline's own setting
+        num_images      how many pictures
+        guidance_scale  lambda of section 6.5; 1 is no guidance
+        num_steps       sampling steps, at most the model's N
+        seed            same seed, same arguments, same machine: same bytes. Asking for another number of pictures
+                        changes each of them, since they share one stream of random numbers
+        index           another database of the same encoder; nothing is trained
+
+        Raises ValueError naming the bad value: an empty prompt, k beyond the index, another encoder's index, ...
+        """
+        if not isinstance(num_images, int) or num_images < 1:
+            raise ValueError(f"num_images = {num_images!r} must be a whole number of at least 1")
+        settings = {"k": self._setting("k", k), "num_images": num_images,
+                    "guidance_scale": self._setting("guidance_scale", guidance_scale),
+                    "num_steps": self._setting("num_steps", num_steps)}
+        neighbours, condition = self.retrieve([prompt], settings["k"], index)
+        repeated = Condition(condition.query.expand(num_images, -1), condition.neighbours.expand(num_images, -1, -1))
+        images = self.generate(repeated, settings["num_steps"], settings["guidance_scale"], seed)
+        return Generation(prompt, images, self.describe(neighbours, index)[0], seed, settings)
+
+    def retrieve(self, prompts: list[str], k: int | None = None,
+                 index: Index | None = None) -> tuple[Neighbours, Condition]:
+        """Lines 3 and 4 of algorithm 2 for several texts at once: their k nearest pictures, and y of each.
+
+        Raises ValueError for an empty prompt, a k that the index can't give, an index of another encoder.
+        """
+        index = self.index if index is None else index
+        for prompt in prompts:
+            check_prompt(prompt)
+        check_encoder(index.encoder_id, self.encoder.identity, "the index")
+        queries = self.encoder.encode_texts(list(prompts))
+        neighbours = index.search(queries, self._setting("k", k))
+        return neighbours, Condition(torch.from_numpy(queries), torch.from_numpy(neighbours.vectors))
+
+    def generate(self, condition: Condition, num_steps: int | None = None, guidance_scale: float | None = None,
+                 seed: int = 0) -> list[Image.Image]:
+        """Lines 5 to 11 of algorithm 2: one picture for each row of the condition, all in one batch.
+
+        The random numbers are drawn on the CPU, so a seed means the same on every device; the result is the same to the
+        byte only on the same machine with the same batch. Raises ValueError for num_steps beyond the model's N or a
+        guidance_scale that is no finite number.
+        """
+        scale = self._setting("guidance_scale", guidance_scale)
+        if not math.isfinite(scale):
+            raise ValueError(f"guidance_scale = {scale} must be a finite number; 1 is no guidance")
+        device = next(self.denoiser.parameters()).device
+        config = self.denoiser.config
+        codes = sample_ancestral(self.denoiser, self.denoiser.schedule, condition.to(device), config.num_codes,
+                                 config.num_positions, self._setting("num_steps", num_steps), guidance_scale=scale,
+                                 generator=torch.Generator().manual_seed(seed), progress=True)
+        with torch.no_grad():
+            return to_pil(self.tokenizer.decode(codes))
+
+    def describe(self, neighbours: Neighbours, index: Index | None = None) -> list[list[Neighbour]]:
+        """For each query its neighbours with title, style, author, licence and a small picture."""
+        index = self.index if index is None else index
+        catalogue = index.catalogue if index.catalogue is not None else self.catalogue
+        if catalogue is None:
+            catalogue = Catalogue.empty()
+        return [[Neighbour(str(id), float(score), *catalogue.describe(id), catalogue.picture(id))
+                 for id, score in zip(*row, strict=True)]
+                for row in zip(neighbours.ids, neighbours.scores, strict=True)]
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes all parts and the catalogue of the indexed pictures into `folder`, all or nothing; it can be moved."""
+        with atomic_path(folder) as temporary:
+            temporary.mkdir()
+            self.encoder.save(temporary / "encoder")
+            self.tokenizer.save(temporary / "tokenizer")
+            self.denoiser.save(temporary / "denoiser")
+            save_embeddings(temporary / "index", self.index.embeddings)
+            catalogue = self.index.catalogue if self.index.catalogue is not None else self.catalogue
+            if catalogue is not None:
+                catalogue.subset(self.index.embeddings.ids).save(temporary / "index" / "catalogue.parquet")
+            write_json(temporary / "pipeline.json", {"kind": KIND, "version": 1, "settings": self.settings})
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Pipeline:
+        """Loads what `save_pretrained` wrote, onto the GPU if there is one.
+
+        Raises FileNotFoundError or ValueError saying what is missing, damaged or foreign.
+        """
+        if not is_saved(folder):
+            raise FileNotFoundError(f"{folder} is no saved pipeline: it has no pipeline.json of kind {KIND}")
+        return cls._from_parts(find_parts(folder), read_json(Path(folder) / "pipeline.json").get("settings", {}), None)
+
+    @classmethod
+    def _from_parts(cls, parts: dict[str, Path], settings: dict, catalogue: Catalogue | None) -> Pipeline:
+        encoder = Encoder.load(parts["encoder"])
+        pipe = cls(encoder, open_index(parts["index"], encoder.identity), Tokenizer.load(parts["tokenizer"]),
+                   ConditionedDenoiser.load(parts["denoiser"]), settings, catalogue)
+        return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def _setting(self, name: str, value):
+        return self.settings[name] if value is None else value
+
+
+def check_prompt(prompt: str) -> None:
+    """Raises ValueError unless the prompt is text with something in it."""
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise ValueError(f"the prompt is {prompt!r}; say in words what to draw, for example 'a red apple'")
+
+
+def load_pipeline(preset_or_folder: str | Path = "cpu", root: str | Path | None = None) -> Pipeline:
+    """A ready pipeline: a preset's trained weights, or a folder written by `save_pretrained`.
+
+    preset_or_folder  a preset of params.yaml ("cpu"), or a folder
+    root              the compendium's root; found from the working directory if not given
+
+    Raises ValueError listing the presets when there is no such preset or folder, FileNotFoundError saying which command
+    makes or fetches the weights when they are not there.
+    """
+    parts = find_parts(preset_or_folder, root=root)
+    if is_saved(preset_or_folder):
+        return Pipeline.from_pretrained(preset_or_folder)
+    preset = load_preset(str(preset_or_folder), root)
+    settings = {"k": preset["k"], **{name: preset["generation"][name] for name in ("guidance_scale", "num_steps")}}
+    return Pipeline._from_parts(parts, settings, sticker_catalogue(root))
+
+
+def load_retrieval(preset_or_folder: str | Path, index: str | Path | None = None,
+                   root: str | Path | None = None) -> tuple[Encoder, Index, Catalogue]:
+    """Only what a search needs: the encoder, its index (or the one in the folder `index`) and whose pictures it holds.
+
+    Raises as `load_pipeline` does.
+    """
+    parts = find_parts(preset_or_folder, ("encoder", "index"), root)
+    encoder = Encoder.load(parts["encoder"])
+    opened = open_index(index or parts["index"], encoder.identity)
+    if opened.catalogue is not None:
+        return encoder, opened, opened.catalogue
+    return encoder, opened, Catalogue.empty() if is_saved(preset_or_folder) else sticker_catalogue(root)
+
+
+def is_saved(folder: str | Path) -> bool:
+    """Whether `save_pretrained` wrote this folder."""
+    path = Path(folder) / "pipeline.json"
+    content = read_json(path) if path.is_file() else None
+    return isinstance(content, dict) and content.get("kind") == KIND
+
+
+def find_parts(preset_or_folder: str | Path, names: tuple[str, ...] = tuple(PRESET_PARTS),
+               root: str | Path | None = None) -> dict[str, Path]:
+    """Where the named parts of a preset or of a saved pipeline lie; raises as `load_pipeline` does."""
+    if is_saved(preset_or_folder):
+        folder = Path(preset_or_folder)
+        parts = {name: folder / name for name in names}
+        advice = "save the pipeline again with save_pretrained"
+    else:
+        preset = str(preset_or_folder)
+        try:
+            load_preset(preset, root)
+        except ValueError as error:
+            raise ValueError(f"{error}; nor is it a folder written by save_pretrained") from None
+        folder = Path(root or find_root()) / "reports" / preset
+        parts = {name: folder / PRESET_PARTS[name] for name in names}
+        advice = f"make it with `make reproduce PRESET={preset}` or fetch published results with `dvc pull`"
+    missing = [name for name, path in parts.items() if not path.is_dir()]
+    if missing:
+        raise FileNotFoundError(f"{preset_or_folder} has no {', '.join(missing)} (looked in {folder}); {advice}")
+    return parts
+
+
+def default_preset(root: str | Path | None = None) -> str:
+    """The preset to use when none is named: "cpu" if its weights are here, else the first whose weights are."""
+    reports = Path(root or find_root()) / "reports"
+    for name in ("cpu", *preset_names(load_params(root))):
+        if all((reports / name / path).is_dir() for path in PRESET_PARTS.values()):
+            return name
+    return "cpu"

@@ -1,0 +1,1 @@
+"""Figures, tables and the site: what readers open from disk, with no network."""

@@ -1,0 +1,216 @@
+"""The report of a preset: executed notebooks and a first page as a site that opens from disk.
+
+The same results make the same bytes.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import shutil
+import tempfile
+from pathlib import Path
+
+import nbformat
+
+from kdlib.data.catalogue import Catalogue, sticker_catalogue
+from kdlib.io import atomic_path, read_json
+from kdlib.params import find_root, load_preset
+from kdlib.report import mathml
+
+TRAINED = ("encoder", "index", "tokenizer", "training", "generation")
+MEANING = {"quick": "a test of the machinery, in which nothing has converged", "cpu": "trained on CPU cores",
+           "gpu": "trained on one GPU", "paper": "the paper's sizes"}
+FIRST_ROWS = 8
+SHOWN_NEIGHBOURS = 5
+THUMBNAIL_PX = 64
+NOT_NEEDED = ("**/*.map", "_static/locales", "_static/vendor", "_static/images", ".buildinfo*", "objects.inv",
+              "_static/*.html", "_sources")
+STYLE = """
+.kd-badge { border: 1px solid currentColor; border-radius: 1em; padding: 0 .6em; font-size: .85em; white-space: nowrap }
+table.kd-grid { border-collapse: collapse; display: block; overflow-x: auto }
+table.kd-grid td, table.kd-grid th { padding: .3em .4em; text-align: left; vertical-align: middle }
+table.kd-grid tr { border-top: 1px solid var(--pst-color-border) }
+table.kd-grid img { max-width: none; background: white }
+table.kd-grid td.kd-made img { outline: 2px solid #0072B2 }
+table.kd-grid details { font-size: .85em; max-width: 20em }
+"""
+REDIRECT = """<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>KNN-Diffusion, preset {preset}</title>
+<meta http-equiv="refresh" content="0; url=site/index.html"></head>
+<body><p><a href="site/index.html">The report of preset {preset}</a></p></body>
+</html>
+"""
+
+
+def build_report(preset: str, root: str | Path | None = None) -> Path:
+    """Writes reports/<preset>/site and reports/<preset>/index.html, which leads there; returns the latter's path.
+
+    Reads the executed notebooks, the stages' metrics.json and generation/samples.json. Raises FileNotFoundError when
+    one of them is missing, RuntimeError when Sphinx warns (a broken link, a formula it can't read).
+    """
+    root = Path(root or find_root())
+    load_preset(preset, root)
+    results = root / "reports" / preset
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "source")
+        (source / "_static").mkdir(parents=True)
+        (source / "_static" / "kd.css").write_text(STYLE)
+        names = sorted(path.stem for path in (root / "notebooks").glob("*.ipynb"))
+        write_notebook_pages(names, results / "notebooks", source)
+        write_result_pages(preset, results, names, source, sticker_catalogue(root))
+        run_sphinx(preset, source, Path(folder))
+        with atomic_path(results / "site") as site:
+            shutil.copytree(Path(folder, "site"), site)
+    with atomic_path(results / "index.html") as temporary:
+        temporary.write_text(REDIRECT.format(preset=html.escape(preset)))
+    return results / "index.html"
+
+
+# --- pages ---------------------------------------------------------------------------------------------------------
+
+def write_notebook_pages(names: list[str], executed: Path, source: Path) -> None:
+    """The executed notebooks as pages; raises FileNotFoundError naming one that has not run."""
+    for name in names:
+        path = executed / f"{name}.ipynb"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is not there; run its stage first (`dvc repro`)")
+        nbformat.write(as_page(nbformat.read(path, as_version=4)), source / path.name)
+
+
+def as_page(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """An executed notebook as readers want it: the parameters that were used, alternative texts where MyST looks."""
+    tags = [cell.metadata.get("tags", []) for cell in notebook.cells]
+    if any("injected-parameters" in tag for tag in tags):
+        notebook.cells = [cell for cell, tag in zip(notebook.cells, tags, strict=True) if "parameters" not in tag]
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if image := output.get("metadata", {}).get("image/png"):
+                image = {key: f"{value}px" if key == "width" else value for key, value in image.items()}
+                cell.metadata["mystnb"] = {"image": image}
+    return notebook
+
+
+def write_result_pages(preset: str, results: Path, names: list[str], source: Path, catalogue: Catalogue) -> None:
+    """index.md (what this is, the first rows, the metrics) and pictures.md (all rows), with their pictures."""
+    samples = read_json(results / "generation" / "samples.json")
+    shutil.copytree(results / "generation" / "pictures", source / "_static" / "generated")
+    (source / "_static" / "neighbours").mkdir()
+    for id in {n["id"] for sample in samples for n in sample["neighbours"][:SHOWN_NEIGHBOURS]}:
+        catalogue.picture(id, THUMBNAIL_PX).save(source / "_static" / "neighbours" / file_name(id), optimize=True)
+    metrics = {stage: read_json(results / stage / "metrics.json") for stage in TRAINED}
+    listed = "\n".join(names)
+    (source / "index.md").write_text(FIRST_PAGE.format(
+        badge=badge(preset), meaning=MEANING.get(preset, "see params.yaml"), rows=grid_table(samples[:FIRST_ROWS]),
+        metrics=metrics_table(metrics, preset), names=listed, num=len(samples)))
+    (source / "pictures.md").write_text(PICTURES_PAGE.format(badge=badge(preset), rows=grid_table(samples)))
+
+
+FIRST_PAGE = """# KNN-Diffusion, run for you
+
+KNN-Diffusion (Sheynin et al., 2022) draws pictures from text with a model that has never seen text. It is trained on
+pictures alone: each is described by its embedding in a joint space of texts and pictures, and by its nearest
+neighbours there. Given a text, its embedding takes the picture's place, and its nearest pictures take the neighbours'.
+
+This is a reference implementation, trained on open sticker sets that come with it, and these are its results
+at preset {badge}: {meaning}. Every number and picture below was made by the notebooks that follow.
+
+## From a prompt to a picture
+
+The prompts are names of things that no model here was trained on. Left to right: the prompt, its nearest pictures in
+the database, the picture drawn from them. All {num} prompts are on [their own page](pictures.md).
+
+{rows}
+
+## Figures so far
+
+{metrics}
+
+```{{toctree}}
+:hidden:
+pictures
+{names}
+```
+"""
+
+PICTURES_PAGE = """# All prompts
+
+{badge} Each row: a prompt, its nearest pictures in the database, and the picture drawn from them. Under
+"made from" stand all neighbours with their authors and licences.
+
+{rows}
+"""
+
+
+def badge(preset: str) -> str:
+    """The preset's name as a mark that goes with every number."""
+    return f'<span class="kd-badge">preset {html.escape(preset)}</span>'
+
+
+def file_name(id: str) -> str:
+    """A file name for a sticker's id: "noto:red-apple" -> "noto-red-apple.png"."""
+    return id.replace(":", "-").replace("/", "-") + ".png"
+
+
+def image_tag(path: str, alt: str) -> str:
+    return f'<img src="_static/{html.escape(path)}" alt="{html.escape(alt)}" title="{html.escape(alt)}" ' \
+           f'width="{THUMBNAIL_PX}" height="{THUMBNAIL_PX}" loading="lazy">'
+
+
+def grid_table(samples: list[dict]) -> str:
+    """Rows prompt, neighbours, picture as an HTML table (one line, as Markdown wants it)."""
+    rows = []
+    for sample in samples:
+        near = "".join(image_tag(f"neighbours/{file_name(n['id'])}", f"{n['title']} ({n['style']}, {n['author']}, "
+                       f"{n['licence']}), cosine {n['score']:.2f}") for n in sample["neighbours"][:SHOWN_NEIGHBOURS])
+        made = image_tag(f"generated/{sample['picture']}", f"drawn for the prompt “{sample['prompt']}”")
+        sources = "".join(f"<li>{html.escape(n['title'])}, {html.escape(n['style'])}, {html.escape(n['author'])}, "
+                          f"{html.escape(n['licence'])} ({n['score']:.2f})</li>" for n in sample["neighbours"])
+        rows.append(f"<tr><td>{html.escape(sample['prompt'])}<details><summary>made from</summary><ol>{sources}</ol>"
+                    f'</details></td><td>{near}</td><td class="kd-made">{made}</td></tr>')
+    head = "<tr><th>prompt</th><th>nearest pictures</th><th>drawn</th></tr>"
+    return f'<table class="kd-grid">{head}{"".join(rows)}</table>'
+
+
+def flatten(values: dict, prefix: str = "") -> dict:
+    """Nested dictionaries as one with dotted names."""
+    flat = {}
+    for name, value in values.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def metrics_table(metrics: dict[str, dict], preset: str) -> str:
+    """stage -> its metrics.json as a Markdown table, each number with the preset's badge."""
+    def show(value) -> str:
+        return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+    lines = [f"| {stage} | {name} | {show(value)} | {badge(preset)} |"
+             for stage, values in metrics.items() for name, value in flatten(values).items()]
+    return "\n".join(["| stage | figure | value | |", "| --- | --- | --- | --- |", *lines])
+
+
+# --- Sphinx --------------------------------------------------------------------------------------------------------
+
+def run_sphinx(preset: str, source: Path, folder: Path) -> None:
+    """Builds `source` into folder/site, and removes from it what no page needs."""
+    from sphinx.application import Sphinx
+
+    settings = {
+        "project": "KNN-Diffusion", "author": "", "copyright": "", "html_title": f"KNN-Diffusion · {preset}",
+        "extensions": ["myst_nb", mathml.__name__], "html_theme": "sphinx_book_theme",
+        "html_math_renderer": "mathml", "html_static_path": [str(source / "_static")], "html_css_files": ["kd.css"],
+        "nb_execution_mode": "off", "nb_ipywidgets_js": {}, "myst_enable_extensions": ["dollarmath", "amsmath"],
+        "html_copy_source": False, "html_show_sourcelink": False, "html_show_sphinx": False, "html_use_index": False,
+        "html_theme_options": {"use_download_button": False, "use_fullscreen_button": False,
+                               "announcement": f"Preset {preset}: {MEANING.get(preset, 'see params.yaml')}."}}
+    warnings = io.StringIO()
+    Sphinx(source, None, folder / "site", folder / "doctrees", "html", settings, status=None, warning=warnings).build()
+    if warnings.getvalue():
+        raise RuntimeError(f"Sphinx warned while it built the report:\n{warnings.getvalue()}")
+    for pattern in NOT_NEEDED:
+        for path in list((folder / "site").glob(pattern)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+

@@ -1,0 +1,105 @@
+"""Embeddings on disk: a folder with memory-mapped vectors, their ids and a manifest that vouches for both."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from kdlib.io import atomic_path, read_json, save_array, write_json
+from kdlib.types import Embeddings
+
+KIND = "embeddings"
+METRIC = "cosine"
+FILES = ("vectors.npy", "ids.json")
+DTYPES = ("float16", "float32")
+NORM_TOLERANCE = 1e-2  # float16 rounds a unit vector's length by far less
+CHUNK_ROWS = 65_536
+
+
+def save_embeddings(folder: str | Path, embeddings: Embeddings) -> None:
+    """Writes vectors.npy (float16 or float32, as given), ids.json and manifest.json into `folder`, all or nothing.
+
+    The manifest names the encoder, the count, the dimension, the metric and the SHA-256 of the two other files.
+    Raises ValueError as `check_embeddings` does.
+    """
+    check_embeddings(embeddings)
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        write_embeddings(temporary, embeddings)
+
+
+def write_embeddings(folder: Path, embeddings: Embeddings) -> None:
+    """The files of `save_embeddings` into an existing folder that the caller is making atomically."""
+    save_array(folder / "vectors.npy", embeddings.vectors)
+    write_json(folder / "ids.json", [str(id) for id in embeddings.ids])
+    count, dim = embeddings.vectors.shape
+    write_json(folder / "manifest.json", {
+        "kind": KIND, "version": 1, "encoder_id": embeddings.encoder_id, "count": count, "dim": dim, "metric": METRIC,
+        "dtype": str(embeddings.vectors.dtype),
+        "sha256": {name: file_hash(folder / name) for name in FILES}})
+
+
+def open_embeddings(folder: str | Path, encoder_id: str | None = None) -> Embeddings:
+    """Opens what `save_embeddings` wrote, checksums verified, the vectors memory-mapped.
+
+    folder      the folder
+    encoder_id  if given, the identity that the embeddings must carry
+
+    Raises FileNotFoundError when files are missing, ValueError when the files are damaged or another encoder made them.
+    """
+    folder = Path(folder)
+    manifest = _read_manifest(folder)
+    check_encoder(manifest["encoder_id"], encoder_id, f"the index in {folder}")
+    for name in FILES:
+        if manifest["sha256"].get(name) != file_hash(folder / name):
+            raise ValueError(f"{folder / name} is damaged (its SHA-256 is not the manifest's); restore or rebuild it")
+    vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
+    if vectors.shape != (manifest["count"], manifest["dim"]):
+        raise ValueError(f"{folder / 'vectors.npy'} is {vectors.shape}, but its manifest says "
+                         f"({manifest['count']}, {manifest['dim']}); rebuild it")
+    return Embeddings(vectors, np.array(read_json(folder / "ids.json"), dtype=str), manifest["encoder_id"])
+
+
+def _read_manifest(folder: Path) -> dict:
+    for name in ("manifest.json", *FILES):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} is no index: it has no {name}; make one with `kd index`")
+    manifest = read_json(folder / "manifest.json")
+    if not isinstance(manifest, dict) or (manifest.get("kind"), manifest.get("metric")) != (KIND, METRIC):
+        raise ValueError(f"{folder / 'manifest.json'} describes no {METRIC} index; make one with `kd index`")
+    if missing := {"encoder_id", "count", "dim", "sha256"} - manifest.keys():
+        raise ValueError(f"{folder / 'manifest.json'} lacks {', '.join(sorted(missing))}; rebuild the index")
+    return manifest
+
+
+def check_encoder(found: str, wanted: str | None, what: str) -> None:
+    """Raises ValueError naming both encoders when `what` was made by another one; `wanted` None accepts any."""
+    if wanted is not None and found != wanted:
+        raise ValueError(f"{what} was built by encoder {found}, but this model uses encoder {wanted}; "
+                         "build it again with this model's encoder: build_index(source, encoder=pipe.encoder)")
+
+
+def check_embeddings(embeddings: Embeddings) -> None:
+    """Raises ValueError unless there are rows, of a known dtype, finite, of length 1, under ids that are unique."""
+    vectors, ids = embeddings.vectors, embeddings.ids
+    if len(ids) == 0:
+        raise ValueError("there are no embeddings: an index needs at least one picture")
+    if str(vectors.dtype) not in DTYPES:
+        raise ValueError(f"embeddings are {vectors.dtype}; convert them to {' or '.join(DTYPES)}")
+    unique, counts = np.unique(np.asarray(ids), return_counts=True)
+    if len(unique) < len(ids):
+        raise ValueError(f"ids must be unique; {str(unique[counts.argmax()])!r} occurs {counts.max()} times")
+    for start in range(0, len(vectors), CHUNK_ROWS):
+        norms = np.linalg.norm(vectors[start:start + CHUNK_ROWS].astype(np.float32), axis=1)
+        bad = np.flatnonzero(~(np.abs(norms - 1) <= NORM_TOLERANCE))  # catches NaN too
+        if len(bad):
+            raise ValueError(f"row {start + bad[0]} ({str(ids[start + bad[0]])!r}) has length {norms[bad[0]]:.4g}; "
+                             "embeddings are unit vectors, divide each row by its norm")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,135 @@
+"""kdlib.cli: what it writes and says, and how it fails."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_pipeline import ColourEncoder, ColourTokenizer, make_root
+from typer.testing import CliRunner
+
+from kdlib import encoder, pipeline
+from kdlib.cli import app, format_table
+
+
+@pytest.fixture
+def kd(tmp_path, monkeypatch):
+    """Runs `kd` inside a compendium with the preset quick, made of tiny parts."""
+    make_root(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for module in (pipeline, encoder):
+        monkeypatch.setattr(module, "Encoder", ColourEncoder)
+    monkeypatch.setattr(pipeline, "Tokenizer", ColourTokenizer)
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_generate_writes_a_picture_and_says_what_it_was_made_from(kd, tmp_path):
+    result = kd("generate", "a red apple", "--out", "deep/a.png")
+    assert result.exit_code == 0, result.output
+    assert Image.open(tmp_path / "deep" / "a.png").size == (12, 12)
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.png"]
+    lines = result.stdout.splitlines()
+    assert lines[0] == '"a red apple" was made from these 2 pictures:'
+    assert lines[2].split() == ["score", "title", "style", "author", "licence"]
+    assert lines[3].split() == ["1.000", "red", "apple", "a", "author", "of", "a", "MIT"]
+    assert lines[-1] == "written: deep/a.png (preset quick, seed 0)"
+
+
+def test_generate_is_the_pipelines_call(kd, tmp_path):
+    kd("generate", "red", "--out", "a.png", "--num-images", 2, "--k", 3, "--guidance-scale", 3, "--num-steps", 7,
+       "--seed", 5)
+    out = pipeline.load_pipeline("quick")("red", k=3, num_images=2, guidance_scale=3.0, num_steps=7, seed=5)
+    for n in range(2):
+        assert (np.asarray(Image.open(tmp_path / f"a-{n + 1}.png")) == np.asarray(out.images[n])).all()
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_search_lists_whose_pictures_they_are(kd):
+    lines = kd("search", "something green", "-n", 3).stdout.splitlines()
+    assert len(lines) == 4 and lines[1].split()[1:3] == ["frog", "a"]
+
+
+def test_an_own_index_is_made_searched_and_drawn_from(kd, tmp_path):
+    (tmp_path / "mine").mkdir()
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "mine" / "rose.png")
+    Image.new("RGB", (9, 9), "blue").save(tmp_path / "mine" / "night.jpg")
+    (tmp_path / "mine" / "broken.gif").write_text("nothing")
+    for _ in range(2):
+        result = kd("index", "mine", "--out", "my.index")
+        assert result.exit_code == 0, result.output
+    assert result.stdout == "my.index: 2 pictures, 1 files skipped\n"
+    assert "skipped broken.gif: cannot identify image" in result.stderr
+    assert kd("search", "blue", "-n", 1, "--index", "my.index").stdout.splitlines()[1].split()[1] == "night"
+    result = kd("generate", "red", "--out", "a.png", "--index", "my.index", "--preset", "quick")
+    assert "rose" in result.stdout and (tmp_path / "a.png").is_file()
+
+
+def test_a_saved_pipeline_serves_as_preset(kd, tmp_path):
+    pipeline.load_pipeline("quick").save_pretrained(tmp_path / "saved")
+    for command in (["generate", "red", "--out", "a.png"], ["search", "red", "-n", 1]):
+        result = kd(*command, "--preset", "saved")
+        assert result.exit_code == 0 and "red apple" in result.stdout
+
+
+@pytest.mark.parametrize("words, message", [
+    (["generate", "", "--out", "a.png"], "the prompt is ''; say in words"),
+    (["generate", " ", "--out", "a.png"], "the prompt is ' '; say in words"),
+    (["generate", "red", "--out", "a.exe"], "--out a.exe must end in .png"),
+    (["generate", "red", "--out", "data.png"], "--out data.png is a folder"),
+    (["generate", "red", "--out", "a.png", "--preset", "best"], "no preset 'best'; choose one of quick, cpu"),
+    (["generate", "red", "--out", "a.png", "--preset", "data"], "no preset 'data'; .* nor is it a folder"),
+    (["generate", "red", "--out", "a.png", "--preset", "cpu"], "make reproduce PRESET=cpu"),
+    (["generate", "red", "--out", "a.png", "--k", "0"], "k = 0 must be a whole number of at least 1"),
+    (["generate", "red", "--out", "a.png", "--k", "9"], "k = 9 is more than the index can give: it has 4 pictures"),
+    (["generate", "red", "--out", "a.png", "--num-images", "0"], "num_images = 0 must be"),
+    (["generate", "red", "--out", "a.png", "--num-steps", "99"], "num_steps is 99; it must lie in 1 .. 20"),
+    (["generate", "red", "--out", "a.png", "--index", "data"], "data is no index: it has no manifest.json"),
+    (["search", ""], "the prompt is ''; say in words"),
+    (["search", "red", "-n", "0"], "k = 0 must be"),
+    (["search", "red", "--index", "absent"], "absent is no index: it has no manifest.json"),
+    (["index", "absent", "--out", "my.index"], "absent is no folder of pictures"),
+    (["index", "empty", "--out", "my.index"], "empty holds no readable picture"),
+    (["index", "empty", "--out", "data"], "data exists and is no index"),
+])
+def test_errors_are_one_line_on_stderr_and_status_2(kd, tmp_path, words, message):
+    for name in ("empty", "data.png"):
+        (tmp_path / name).mkdir()
+    result = kd(*words)
+    errors = [line for line in result.stderr.splitlines() if line.startswith("kd: ")]
+    assert result.exit_code == 2 and len(errors) == 1 and re.search(message, errors[0])
+    assert result.stdout == "" and "Traceback" not in result.stderr
+    assert not (tmp_path / "a.png").exists() and not (tmp_path / "my.index").exists()
+
+
+def test_another_encoders_index_is_refused(kd, tmp_path, monkeypatch):
+    kd("index", "data", "--out", "x")  # nothing readable: writes nothing
+    (tmp_path / "mine").mkdir()
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "mine" / "rose.png")
+    monkeypatch.setattr(encoder.Encoder, "load", classmethod(lambda cls, folder: cls("foreign")))
+    assert kd("index", "mine", "--out", "foreign.index").exit_code == 0
+    monkeypatch.undo()
+    for module in (pipeline, encoder):
+        monkeypatch.setattr(module, "Encoder", ColourEncoder)
+    monkeypatch.setattr(pipeline, "Tokenizer", ColourTokenizer)
+    monkeypatch.chdir(tmp_path)
+    result = kd("generate", "red", "--out", "a.png", "--index", "foreign.index")
+    assert result.exit_code == 2 and "built by encoder foreign, but this model uses encoder colours" in result.stderr
+
+
+def test_tables_are_aligned():
+    table = format_table([(0.5, "a long title", "s", "me", "MIT"), (-0.25, "b", "style", "you", "CC0")])
+    assert table.splitlines() == ["score   title         style  author  licence",
+                                  "0.500   a long title  s      me      MIT",
+                                  "-0.250  b             style  you     CC0"]
+
+
+def test_the_command_starts_without_heavy_imports():
+    """`kd --help` and an empty prompt answer at once: neither torch nor faiss nor transformers is imported."""
+    code = ("import sys; from kdlib.cli import app\n"
+            "heavy = {'torch', 'faiss', 'transformers', 'diffusers', 'pandas'}\n"
+            "try: app(['generate', '', '--out', 'a.png'])\n"
+            "except SystemExit as end: print(end.code, heavy & set(sys.modules))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "2 set()\n" and done.stderr.count("\n") == 1

@@ -1,0 +1,210 @@
+"""The compendium agrees with itself: parameters, dependencies, layers, notebooks, environments."""
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from kdlib.notebook import clean_notebook, declared_parameters, stage_of, stage_parameters
+from kdlib.params import load_params, preset_names
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MODULES = sorted((ROOT / "kdlib").rglob("*.py"))
+ORDER = ["types", "io", "params", "data", "encoder", "retrieval", "tokenizer", "transformer", "unet", "discrete",
+         "continuous", "conditioning", "training", "encoder_training", "tokenizer_training", "denoiser_training",
+         "pipeline", "manipulation", "metrics", "report", "cli", "notebook", "__init__"]
+LEFT_TO_RIGHT = {name: place for place, name in enumerate(ORDER)}
+PARAMS = load_params(ROOT)
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+BY_NAME = {path.stem: path for path in NOTEBOOKS}
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code(path):
+    """All code cells of a notebook as one syntax tree."""
+    return ast.parse("\n".join(cell.source for cell in read(path).cells if cell.cell_type == "code"))
+
+
+def imported_files(tree):
+    """Files of kdlib that a syntax tree imports by name, with the packages they lie in.
+
+    kdlib/__init__.py counts only where `kdlib` itself is imported, for its public names; it has nothing else.
+    """
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"write absolute imports, not {ast.unparse(node)}"
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    files = set()
+    for parts in (name.split(".") for name in names if name.split(".")[0] == "kdlib"):
+        folders = [ROOT.joinpath(*parts[:end], "__init__.py") for end in range(min(2, len(parts)), len(parts) + 1)]
+        files |= {path for path in [*folders, ROOT.joinpath(*parts).with_suffix(".py")] if path.is_file()}
+    return files
+
+
+def all_imported_files(tree):
+    """`imported_files`, and what those import, and so on."""
+    found, waiting = set(), imported_files(tree)
+    while waiting:
+        path = waiting.pop()
+        found.add(path)
+        waiting |= imported_files(ast.parse(path.read_text())) - found
+    return {path.relative_to(ROOT).as_posix() for path in found}
+
+
+def room(path):
+    """The room that a module belongs to: kdlib/retrieval/build.py -> retrieval."""
+    return path.relative_to(ROOT / "kdlib").parts[0].removesuffix(".py")
+
+
+# --- parameters ----------------------------------------------------------------------------------------------------
+
+@each_notebook
+def test_parameters_have_the_names_and_types_of_params_yaml(path):
+    declared = declared_parameters(read(path))
+    for preset in PARAMS["presets"]:
+        given = stage_parameters(preset, PARAMS[preset], stage_of(path), set(declared))
+        for name, (annotation, default) in declared.items():
+            wanted = eval(annotation, {}, {})  # noqa: S307  (our own annotations: int, float, str, int | None)
+            for value in (default, given[name]):
+                fits = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
+                assert fits, f"{path.name}: {name} is declared {annotation}, {preset} has {value!r}"
+
+
+@each_notebook
+def test_every_parameter_is_used(path):
+    loaded = {node.id for node in ast.walk(code(path)) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    assert set(declared_parameters(read(path))) <= loaded
+
+
+def test_presets_that_run_have_a_group_for_every_stage():
+    for preset in PARAMS["presets"]:
+        assert set(STAGES) - {"report"} <= set(PARAMS[preset]), preset
+    assert set(PARAMS["presets"]) <= set(preset_names(PARAMS))
+
+
+# --- stages --------------------------------------------------------------------------------------------------------
+
+def notebook_of(stage):
+    return next((path for path in NOTEBOOKS if stage_of(path) == stage), None)
+
+
+def expected_modules(stage):
+    path = notebook_of(stage)
+    return all_imported_files(code(path) if path else ast.parse(f"import kdlib.{stage}.__main__"))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_exactly_the_modules_that_it_imports(stage):
+    listed = {dep for dep in STAGES[stage]["deps"] if dep.startswith("kdlib/")}
+    expected = expected_modules(stage)
+    assert listed == expected, f"the deps of {stage} in dvc.yaml should hold:\n" + "".join(
+        f"      - {dep}\n" for dep in sorted(expected))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_stage_runs_its_notebook_and_watches_its_parameters(path):
+    stage = STAGES[stage_of(path)]
+    declared = set(declared_parameters(read(path)))
+    shared = {name for name in declared if not isinstance(PARAMS["quick"].get(name, {}), dict)}
+    if "kdlib/pipeline.py" in all_imported_files(code(path)):
+        shared |= {"k", "generation"}  # load_pipeline takes a call's defaults from there
+    assert f"notebooks/{path.name}" in stage["deps"] and f"notebooks/{path.name} " in stage["cmd"]
+    assert set(stage["params"]) == {f"${{item.preset}}.{name}" for name in shared | {stage_of(path)}}
+    assert f"reports/${{item.preset}}/notebooks/{path.name}" in stage["outs"]
+
+
+def test_stages_write_under_reports_only_and_have_a_notebook_each():
+    for name, stage in STAGES.items():
+        outs = [next(iter(out)) if isinstance(out, dict) else out for out in stage["outs"] + stage.get("metrics", [])]
+        assert all(out.startswith("reports/${item.preset}/") for out in outs), name
+        assert stage["matrix"] == {"preset": "${presets}"}
+    assert {stage_of(path) for path in NOTEBOOKS} == set(STAGES) - {"report"}
+
+
+# --- code ----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_imports_point_left(path):
+    here = room(path)
+    assert here in LEFT_TO_RIGHT, f"give {here} its place in ORDER"
+    for other in map(room, imported_files(ast.parse(path.read_text()))):
+        left = LEFT_TO_RIGHT[other] < LEFT_TO_RIGHT[here]
+        assert other == here or left, f"{here} imports {other}, which is not to its left in:\n{' '.join(ORDER)}"
+
+
+def test_the_processes_know_no_network_and_only_retrieval_knows_faiss():
+    networks = {"transformer", "unet", "conditioning", "training", "encoder", "tokenizer", "pipeline"}
+    for name in ("discrete", "continuous"):
+        path = ROOT / "kdlib" / f"{name}.py"
+        if path.exists():
+            assert not networks & {Path(file).stem for file in all_imported_files(ast.parse(path.read_text()))}
+    importers = {room(path) for path in MODULES if re.search(r"^\s*(import|from) faiss\b", path.read_text(), re.M)}
+    assert importers <= {"retrieval"}
+
+
+# --- notebooks -----------------------------------------------------------------------------------------------------
+
+@each_notebook
+def test_notebooks_are_kept_clean(path, tmp_path):
+    copy = tmp_path / path.name
+    copy.write_bytes(path.read_bytes())
+    clean_notebook(copy)
+    assert copy.read_bytes() == path.read_bytes(), f"run `python -m kdlib.notebook --clean notebooks/{path.name}`"
+    for number, cell in enumerate(read(path).cells):
+        assert cell.source.strip() and cell.source.count("\n") < 25, f"{path.name}: cell {number} is empty or long"
+
+
+@each_notebook
+def test_notebooks_narrate_and_call(path):
+    first = read(path).cells[0]
+    assert first.cell_type == "markdown" and first.source.startswith("# ")
+    tree = code(path)
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    assert len([node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]) <= 1, "logic belongs in kdlib"
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert "*" not in {alias.name for node in imports for alias in node.names}
+
+
+# --- environments --------------------------------------------------------------------------------------------------
+
+def requirement_names(lines):
+    return {re.split(r"[\s<>=\[;]", line.strip())[0].lower().replace("_", "-") for line in lines}
+
+
+def test_the_lock_pins_every_requirement_with_hashes_and_names_no_host():
+    lock = (ROOT / "requirements.lock").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pinned = requirement_names(re.findall(r"^[^\s#-][^\s]*==.*", lock, re.M))
+    extras = project["optional-dependencies"]
+    assert requirement_names(project["dependencies"] + extras["cpu"] + extras["dev"]) <= pinned
+    blocks = re.split(r"\n(?=\S)", lock[lock.index("=="):])
+    assert all("--hash=sha256:" in block for block in blocks if block.strip()) and "://" not in lock
+
+
+@pytest.mark.parametrize("file, faiss", [("environment.yml", "faiss-gpu"), ("binder/environment.yml", "faiss-cpu")])
+def test_the_conda_twins_hold_every_requirement(file, faiss):
+    listed = yaml.safe_load((ROOT / file).read_text())["dependencies"]
+    plain = [line for line in listed if isinstance(line, str)]
+    names = requirement_names(plain + [line for part in listed if isinstance(part, dict) for line in part["pip"]])
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {"torch" if name.startswith("pytorch") else name for name in names}
+    assert not requirement_names(project["dependencies"]) - names
+    assert faiss in names and len({name for name in names if name.startswith("faiss")}) == 1
+
+
+def test_make_help_explains_every_target():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.search(r"^\.PHONY: (.*)$", makefile, re.M)[1].split()
+    assert all(re.search(rf"^{target}:.* ## ", makefile, re.M) for target in targets)

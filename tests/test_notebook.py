@@ -1,0 +1,141 @@
+"""The notebook runner: same bytes at every run, errors kept to look at, wrong parameters refused."""
+
+import hashlib
+import sys
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from kdlib.notebook import (
+    declared_parameters,
+    main,
+    normalise,
+    read_notebook,
+    run_notebook,
+    stage_of,
+    stage_parameters,
+    write_notebook,
+)
+
+PARAMS = """
+toy: {seed: 3, k: 5, noise: {rate: 1.0e-3, name: pink}}
+odd: {seed: 3, k: 5, noise: {rate: 1.0e-3, nome: pink}}
+bare: {seed: 3}
+"""
+CELLS = """
+import sys, time
+from tqdm.auto import tqdm
+print("one", seed, rate, name); print("bar", file=sys.stderr); print("two")
+for _ in tqdm(range(3)): time.sleep(0.001)
+object()
+"""
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def make_notebook(root, *sources):
+    parameters = new_code_cell('preset: str = "toy"\nseed: int = 0\nrate: float = 0.5\nname: str = ""')
+    parameters.metadata["tags"] = ["parameters"]
+    path = root / "notebooks" / "07_noise.ipynb"
+    nbformat.write(new_notebook(cells=[parameters, *map(new_code_cell, sources)]), path)
+    return path
+
+
+def test_two_runs_are_equal_and_hold_only_what_is_the_same_everywhere(root):
+    notebook = make_notebook(root, CELLS, "print(preset, sys.executable)")
+    digests = set()
+    for _ in range(2):
+        target = run_notebook(notebook, "toy", root)
+        digests.add(hashlib.sha256(target.read_bytes()).hexdigest())
+        target.unlink()
+    assert len(digests) == 1
+    target = run_notebook(notebook, "toy", root)
+    assert target == root / "reports" / "toy" / "notebooks" / "07_noise.ipynb"
+    ran = read_notebook(target)
+    text, value = ran.cells[2].outputs
+    assert text.text == "one 3 0.001 pink\ntwo\n"
+    assert value.data["text/plain"] == "<object at 0x…>"
+    assert ran.cells[3].outputs[0].text == f"toy {sys.executable}\n"
+    assert not ({"papermill", "widgets"} & set(ran.metadata)) and all(set(c.metadata) <= {"tags"} for c in ran.cells)
+
+
+def test_a_failing_cell_fails_the_stage_and_leaves_the_notebook(root, monkeypatch, capsys):
+    notebook = make_notebook(root, "print('before')", "1 / 0", "print('never')")
+    monkeypatch.setattr(sys, "argv", ["notebook", str(notebook), "toy"])
+    assert main() == 1
+    target = root / "reports" / "toy" / "notebooks" / "07_noise.ipynb"
+    assert str(target) in capsys.readouterr().err
+    ran = read_notebook(target)
+    assert "ZeroDivisionError" in str([cell.get("outputs") for cell in ran.cells])
+    assert not [cell for cell in ran.cells if "never" in cell.source and cell.outputs]
+
+
+@pytest.mark.parametrize("preset, words", [("odd", "does not declare nome"), ("bare", "no group 'noise'"),
+                                           ("big", "there is no preset 'big'")])
+def test_wrong_parameters_are_refused_before_anything_runs(root, monkeypatch, capsys, preset, words):
+    notebook = make_notebook(root, "open('ran', 'w')")
+    monkeypatch.setattr(sys, "argv", ["notebook", str(notebook), preset])
+    assert main() == 1
+    assert words in capsys.readouterr().err
+    assert not (root / "ran").exists()
+
+
+def test_parameters_are_the_stage_group_and_the_shared_scalars_that_are_declared():
+    values = {"seed": 3, "k": 5, "noise": {"rate": 0.001}, "other": {"width": 7}}
+    expected = {"preset": "toy", "k": 5, "rate": 0.001}
+    assert stage_parameters("toy", values, "noise", {"preset", "k", "rate"}) == expected
+    with pytest.raises(ValueError, match="has no depth in toy.noise"):
+        stage_parameters("toy", values, "noise", {"preset", "rate", "depth"})
+
+
+def test_parameters_cells_that_are_not_plain_are_refused():
+    cell = new_code_cell("seed = 0")
+    with pytest.raises(ValueError, match="has 0"):
+        declared_parameters(new_notebook(cells=[cell]))
+    cell.metadata["tags"] = ["parameters"]
+    with pytest.raises(ValueError, match="not as `seed = 0`"):
+        declared_parameters(new_notebook(cells=[cell]))
+    cell.source = "seed: int = -3  # any\nsize: int | None = None"
+    assert declared_parameters(new_notebook(cells=[cell])) == {"seed": ("int", -3), "size": ("int | None", None)}
+
+
+def test_normalising_drops_progress_and_joins_what_timing_cut(tmp_path):
+    outputs = [new_output("stream", name="stdout", text="a"), new_output("stream", name="stderr", text="3 it/s"),
+               new_output("stream", name="stdout", text="b\n"),
+               new_output("display_data", {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "bar"}),
+               new_output("display_data", {"text/html": "<b>at 0x7f0123456789</b>", "image/png": "0x7f0123456789"})]
+    cell = new_code_cell("x", outputs=outputs, metadata={"execution": {"start": "1"}, "tags": ["injected-parameters"]})
+    notebook = normalise(new_notebook(cells=[cell], metadata={"papermill": {"duration": 1}}))
+    text, figure = notebook.cells[0].outputs
+    assert text.text == "ab\n"
+    assert figure.data == {"text/html": "<b>at 0x…</b>", "image/png": "0x7f0123456789"}
+    assert notebook.cells[0].id == "injected-parameters"
+    assert notebook.cells[0].metadata == {"tags": ["injected-parameters"]}
+    write_notebook(notebook, tmp_path / "a.ipynb")
+    write_notebook(normalise(read_notebook(tmp_path / "a.ipynb")), tmp_path / "b.ipynb")
+    assert (tmp_path / "a.ipynb").read_bytes() == (tmp_path / "b.ipynb").read_bytes()
+
+
+def test_cleaning_leaves_sources_and_tags(root, monkeypatch):
+    notebook = make_notebook(root, "print(seed)")
+    before = notebook.read_bytes()
+    target = run_notebook(notebook, "toy", root)
+    monkeypatch.setattr(sys, "argv", ["notebook", "--clean", str(target)])
+    assert main() == 0
+    cleaned = read_notebook(target)
+    assert not any(cell.outputs or cell.execution_count for cell in cleaned.cells)
+    assert [cell.source for cell in cleaned.cells if "injected-parameters" not in cell.metadata.get("tags", [])] == [
+        cell.source for cell in read_notebook(notebook).cells]
+    assert notebook.read_bytes() == before
+
+
+def test_the_data_notebook_makes_the_images():
+    assert [stage_of("notebooks/01_data.ipynb"), stage_of("02_encoder.ipynb")] == ["images", "encoder"]

@@ -1,0 +1,324 @@
+"""kdlib.pipeline with a real (tiny, untrained) denoiser and index, and an encoder and a tokenizer that know colours."""
+
+import ast
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import kdlib
+from kdlib import pipeline
+from kdlib.conditioning import ConditionedDenoiser, DenoiserConfig
+from kdlib.data.catalogue import Catalogue
+from kdlib.discrete import Schedule, sample_ancestral
+from kdlib.encoder import Encoder
+from kdlib.io import read_json, write_json
+from kdlib.pipeline import Pipeline, load_pipeline
+from kdlib.retrieval import Index, build_index, save_embeddings
+from kdlib.tokenizer import Tokenizer, to_pil
+from kdlib.types import Condition, Embeddings
+
+WORDS = ("red", "green", "blue", "dark")
+
+
+class ColourEncoder(Encoder):
+    """Colour words and mean colours as unit vectors of width 5; the interface of Encoder without its networks."""
+
+    def __init__(self, identity="colours"):
+        self.identity, self.name, self.dim = identity, identity, 5
+
+    def encode_texts(self, texts):
+        return self._unit([[word in text for word in WORDS] for text in texts])
+
+    def encode_images(self, images):
+        return self._unit([[*np.asarray(image).mean((0, 1)) / 255, 0] for image in images])
+
+    def _unit(self, rows):
+        rows = np.concatenate([np.array(rows, np.float32), np.full((len(rows), 1), 0.1, np.float32)], axis=1)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    def save(self, folder):
+        folder.mkdir(parents=True)
+        write_json(folder / "config.json", {"identity": self.identity})
+
+    @classmethod
+    def load(cls, folder):
+        return cls(read_json(folder / "config.json")["identity"])
+
+
+class ColourTokenizer(Tokenizer):
+    """Code c is a flat square of grey level c; the interface of Tokenizer without its networks."""
+
+    identity = "greys"
+
+    def __init__(self):
+        torch.nn.Module.__init__(self)
+
+    def decode(self, codes):
+        grid = codes.reshape(-1, 1, 3, 3).float() / 6 * 2 - 1
+        return grid.repeat_interleave(4, 2).repeat_interleave(4, 3).expand(-1, 3, -1, -1)
+
+    def save(self, folder):
+        folder.mkdir(parents=True)
+
+    @classmethod
+    def load(cls, folder):
+        return cls()
+
+
+def make_denoiser(encoder_id="colours", tokenizer_id="greys"):
+    torch.manual_seed(0)
+    denoiser = ConditionedDenoiser(DenoiserConfig(
+        num_codes=7, num_positions=9, width=16, num_blocks=1, num_heads=2, embedding_dim=5, k=3,
+        schedule=Schedule(num_timesteps=20).to_dict(), encoder_id=encoder_id, tokenizer_id=tokenizer_id))
+    for parameter in denoiser.parameters():  # blocks start as identity, in which no condition can be seen
+        torch.nn.init.normal_(parameter, std=0.5)
+    return denoiser
+
+
+STICKERS = [("a:red", "a", "red apple", (255, 0, 0)), ("a:green", "a", "frog", (0, 255, 0)),
+            ("b:blue", "b", "sea", (0, 0, 255)), ("b:pink", "b", "pig", (255, 120, 120))]
+
+
+def sticker_table():
+    rows = [{"id": id, "style": style, "title": title, "author": f"author of {style}", "licence": "MIT",
+             "svg": f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"><path fill="#{r:02x}{g:02x}{b:02x}" '
+                    'd="M0 0H1V1H0z"/></svg>'}
+            for id, style, title, (r, g, b) in STICKERS]
+    return pd.DataFrame(rows)
+
+
+def sticker_embeddings():
+    images = [Image.new("RGB", (4, 4), colour) for *_, colour in STICKERS]
+    return Embeddings(ColourEncoder().encode_images(images).astype(np.float16), np.array([id for id, *_ in STICKERS]),
+                      "colours")
+
+
+def make_pipe():
+    table = sticker_table().set_index("id")
+    catalogue = Catalogue(table.assign(picture=table["svg"].str.encode("utf-8")))
+    return Pipeline(ColourEncoder(), Index(sticker_embeddings()), ColourTokenizer(), make_denoiser(),
+                    {"k": 3, "guidance_scale": 2.0, "num_steps": 5}, catalogue)
+
+
+def make_root(folder):
+    """A compendium with one preset, `quick`, whose parts have been made."""
+    pipe = make_pipe()
+    (folder / "params.yaml").write_text("presets: [quick]\n"
+                                        "quick: {k: 2, generation: {num_steps: 4, guidance_scale: 1.5}}\n"
+                                        "cpu: {k: 2}\n")
+    (folder / "dvc.yaml").write_text("stages: {}\n")
+    reports = folder / "reports" / "quick"
+    for part, stage in [(pipe.encoder, "encoder"), (pipe.tokenizer, "tokenizer"), (pipe.denoiser, "training")]:
+        part.save(reports / stage / "model")
+    save_embeddings(reports / "index" / "training", pipe.index.embeddings)
+    (folder / "data").mkdir()
+    sticker_table().to_parquet(folder / "data" / "stickers.parquet")
+
+
+@pytest.fixture
+def pipe():
+    return make_pipe()
+
+
+@pytest.fixture
+def parts_by_colour(monkeypatch):
+    """`load` of the pipeline's parts finds the two classes above."""
+    monkeypatch.setattr(pipeline, "Encoder", ColourEncoder)
+    monkeypatch.setattr(pipeline, "Tokenizer", ColourTokenizer)
+
+
+@pytest.fixture
+def root(tmp_path, parts_by_colour):
+    make_root(tmp_path)
+    return tmp_path
+
+
+def pixels(images):
+    return np.stack([np.asarray(image) for image in images])
+
+
+def test_a_call_returns_pictures_and_what_they_were_made_from(pipe):
+    out = pipe("a red thing", num_images=2, seed=7)
+    assert pixels(out.images).shape == (2, 12, 12, 3) and (out.prompt, out.seed) == ("a red thing", 7)
+    assert out.settings == {"k": 3, "num_images": 2, "guidance_scale": 2.0, "num_steps": 5}
+    assert [n.id for n in out.neighbours][:2] == ["a:red", "b:pink"] and len(out.neighbours) == 3
+    first = out.neighbours[0]
+    assert (first.title, first.style, first.author, first.licence) == ("red apple", "a", "author of a", "MIT")
+    assert first.image.getpixel((5, 5)) == (255, 0, 0)
+    assert first.score == pytest.approx(1, abs=1e-3) and out.neighbours[2].score < out.neighbours[1].score < first.score
+
+
+def test_a_call_is_algorithm_2(pipe):
+    out = pipe("blue", k=2, num_images=3, guidance_scale=1.5, num_steps=4, seed=11)
+    query = pipe.encoder.encode_texts(["blue"])
+    vectors = pipe.index.search(query, 2).vectors
+    y = Condition(torch.tensor(query).repeat(3, 1), torch.tensor(vectors).repeat(3, 1, 1))
+    codes = sample_ancestral(pipe.denoiser, pipe.denoiser.schedule, y, 7, 9, 4, guidance_scale=1.5,
+                             generator=torch.Generator().manual_seed(11))
+    assert (pixels(out.images) == pixels(to_pil(pipe.tokenizer.decode(codes)))).all()
+
+
+def test_the_seed_decides(pipe):
+    first, again, other = (pixels(pipe("red", num_images=3, seed=seed).images) for seed in (5, 5, 6))
+    assert (first == again).all() and (first != other).any()
+    assert (first[0] != first[1]).any()
+
+
+def test_calls_leave_the_global_random_state_alone(pipe):
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    pipe("red")
+    assert (torch.rand(3) == expected).all()
+
+
+def test_many_prompts_at_once(pipe):
+    prompts = ["red", "green", "dark blue", "green red", "something else"]
+    neighbours, condition = pipe.retrieve(prompts, k=2)
+    assert condition.query.shape == (5, 5) and condition.neighbours.shape == (5, 2, 5)
+    assert neighbours.ids[:3, 0].tolist() == ["a:red", "a:green", "b:blue"]
+    assert torch.equal(condition.neighbours, torch.tensor(neighbours.vectors))
+    for row, prompt in enumerate(prompts):
+        alone, _ = pipe.retrieve([prompt], k=2)
+        assert (alone.ids[0] == neighbours.ids[row]).all()
+    assert len(pipe.generate(condition, seed=3)) == 5
+    assert [[n.id for n in row] for row in pipe.describe(neighbours)] == neighbours.ids.tolist()
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ({"prompt": ""}, "the prompt is ''; say in words"),
+    ({"prompt": " \n"}, r"the prompt is ' \\n'; say"),
+    ({"k": 0}, "k = 0 must be a whole number of at least 1"),
+    ({"k": 5}, "k = 5 is more than the index can give: it has 4 pictures"),
+    ({"num_images": 0}, "num_images = 0 must be a whole number of at least 1"),
+    ({"num_steps": 0}, "num_steps is 0; it must lie in 1 .. 20"),
+    ({"num_steps": 21}, "num_steps is 21; it must lie in 1 .. 20"),
+    ({"guidance_scale": float("nan")}, "guidance_scale = nan must be a finite number"),
+])
+def test_bad_arguments(pipe, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        pipe(**{"prompt": "red", **arguments})
+
+
+@pytest.mark.parametrize("prompt", [None, 7, ["red"]])
+def test_a_prompt_is_a_string(prompt):
+    """Called past beartype, which guards the signature only in tests."""
+    with pytest.raises(ValueError, match="the prompt is .*; say in words"):
+        getattr(pipeline.check_prompt, "__wrapped__", pipeline.check_prompt)(prompt)
+
+
+def test_a_swapped_index_with_its_own_catalogue(pipe, tmp_path):
+    (tmp_path / "mine").mkdir()
+    for name, colour in [("rose", "red"), ("night", "navy"), ("leaf", "lime")]:
+        Image.new("RGB", (20, 10), colour).save(tmp_path / "mine" / f"{name}.png")
+    index = build_index(tmp_path / "mine", encoder=pipe.encoder)
+    out = pipe("red", index=index, k=2)
+    assert out.neighbours[0].title == "rose" and out.neighbours[0].licence == "unknown"
+    assert pipe("red", k=2).neighbours[0].title == "red apple"
+
+
+def test_another_encoders_index_is_refused(pipe):
+    foreign = Index(Embeddings(pipe.index.embeddings.vectors, pipe.index.embeddings.ids, "other"))
+    with pytest.raises(ValueError, match="built by encoder other, but this model uses encoder colours"):
+        pipe("red", index=foreign)
+
+
+def test_parts_must_belong_together(pipe):
+    settings = pipe.settings
+    for denoiser, message in [(make_denoiser("x1"), "trained with encoder x1, but this is encoder colours"),
+                              (make_denoiser(tokenizer_id="x2"), "trained with tokenizer x2, but this is .* greys")]:
+        with pytest.raises(ValueError, match=message):
+            Pipeline(pipe.encoder, pipe.index, pipe.tokenizer, denoiser, settings)
+    with pytest.raises(ValueError, match="settings are .'k'.; give k, guidance_scale, num_steps"):
+        Pipeline(pipe.encoder, pipe.index, pipe.tokenizer, pipe.denoiser, {"k": 3})
+
+
+def test_without_a_catalogue_neighbours_are_their_ids(pipe):
+    bare = Pipeline(pipe.encoder, pipe.index, pipe.tokenizer, pipe.denoiser, pipe.settings)
+    assert bare("red").neighbours[0].title == "a:red"
+
+
+def test_a_saved_pipeline_works_elsewhere(pipe, tmp_path, parts_by_colour, monkeypatch):
+    pipe.save_pretrained(tmp_path / "first")
+    pipe.save_pretrained(tmp_path / "first")
+    shutil.move(tmp_path / "first", tmp_path / "moved")
+    assert [path.name for path in tmp_path.iterdir()] == ["moved"]
+    monkeypatch.chdir(tmp_path)
+    before = pipe("red", num_images=2, seed=3)
+    for load, folder in [(Pipeline.from_pretrained, tmp_path / "moved"), (load_pipeline, "moved")]:
+        after = load(folder)("red", num_images=2, seed=3)
+        assert (pixels(before.images) == pixels(after.images)).all() and before.settings == after.settings
+        assert before.neighbours == after.neighbours
+
+
+def test_only_the_indexed_pictures_are_saved_with_a_pipeline(pipe, tmp_path):
+    vectors, ids = pipe.index.embeddings.vectors[1:3], pipe.index.embeddings.ids[1:3]
+    pipe.index = Index(Embeddings(vectors, ids, "colours"))
+    pipe.save_pretrained(tmp_path / "saved")
+    assert Catalogue.load(tmp_path / "saved" / "index" / "catalogue.parquet").table.index.tolist() == ids.tolist()
+
+
+def test_a_save_that_fails_leaves_the_old_one(pipe, tmp_path, monkeypatch):
+    pipe.save_pretrained(tmp_path / "saved")
+    monkeypatch.setattr(ColourTokenizer, "save", lambda self, folder: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        pipe.save_pretrained(tmp_path / "saved")
+    assert {path.name for path in (tmp_path / "saved").iterdir()} == {"encoder", "index", "tokenizer", "denoiser",
+                                                                      "pipeline.json"}
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+
+
+def test_a_damaged_saved_pipeline_says_what_is_wrong(pipe, tmp_path, parts_by_colour):
+    pipe.save_pretrained(tmp_path / "saved")
+    (tmp_path / "saved" / "index" / "vectors.npy").write_bytes(b"")
+    with pytest.raises(ValueError, match="vectors.npy is damaged"):
+        load_pipeline(tmp_path / "saved")
+    shutil.rmtree(tmp_path / "saved" / "denoiser")
+    with pytest.raises(FileNotFoundError, match="has no denoiser .*; save the pipeline again"):
+        load_pipeline(tmp_path / "saved")
+    (tmp_path / "saved" / "pipeline.json").write_text("[]")
+    with pytest.raises(FileNotFoundError, match="no saved pipeline"):
+        Pipeline.from_pretrained(tmp_path / "saved")
+    (tmp_path / "saved" / "pipeline.json").write_text("{")
+    with pytest.raises(ValueError, match="pipeline.json is not valid JSON"):
+        load_pipeline(tmp_path / "saved")
+
+
+def test_a_preset_is_loaded_with_its_settings_and_the_sticker_catalogue(root):
+    pipe = load_pipeline("quick", root)
+    assert pipe.settings == {"k": 2, "guidance_scale": 1.5, "num_steps": 4}
+    out = pipe("red")
+    assert [n.title for n in out.neighbours] == ["red apple", "pig"] and out.neighbours[0].author == "author of a"
+
+
+def test_preset_errors(root, monkeypatch):
+    with pytest.raises(ValueError, match="there is no preset 'qiuck'; choose one of quick, cpu"):
+        load_pipeline("qiuck", root)
+    with pytest.raises(FileNotFoundError, match="cpu has no encoder, index, .*PRESET=cpu.*dvc pull"):
+        load_pipeline("cpu", root)
+    assert pipeline.default_preset(root) == "quick"
+    shutil.copytree(root / "reports" / "quick", root / "reports" / "cpu")
+    assert pipeline.default_preset(root) == "cpu"
+    shutil.rmtree(root / "reports")
+    assert pipeline.default_preset(root) == "cpu"
+
+
+def test_editors_see_the_same_public_names():
+    tree = ast.parse(Path(kdlib.__file__).read_text())
+    seen = {alias.name: node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+            for alias in node.names if node.module.startswith("kdlib")}
+    assert seen == kdlib._PUBLIC
+
+
+def test_public_names_arrive_when_asked_for():
+    assert kdlib.Pipeline is Pipeline and kdlib.build_index is build_index and kdlib.__version__
+    for name in kdlib.__all__:
+        assert getattr(kdlib, name) is not None
+    assert set(kdlib.__all__) <= set(dir(kdlib))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        kdlib.nothing  # noqa: B018

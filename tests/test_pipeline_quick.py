@@ -1,0 +1,92 @@
+"""The whole road at preset quick, twice from nothing in copies of the tree: it runs, it repeats, it rests."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kdlib.io import read_json
+from kdlib.notebook import read_notebook
+
+ROOT = Path(__file__).resolve().parents[1]
+TARGET = "report@quick"
+pytestmark = pytest.mark.pipeline
+
+
+def list_files(*arguments: str) -> set[str]:
+    listed = subprocess.run(["git", "ls-files", "-z", *arguments], cwd=ROOT, check=True, capture_output=True, text=True)
+    return {name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()}
+
+
+def copy_tree(target: Path) -> None:
+    """What a clone of this tree would hold, new files included; a repository of its own; no stage has run."""
+    for name in list_files("--cached", "--others", "--exclude-standard") - list_files("-ci", "--exclude-standard"):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, target / name)
+    (target / "dvc.lock").unlink(missing_ok=True)
+    subprocess.run(["git", "init", "--quiet"], cwd=target, check=True)
+
+
+def start(root: Path, command: str) -> subprocess.Popen:
+    """A shell command in a copy, with this environment's tools, the copy's kdlib, and half of the cores."""
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(root),
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2)), "DVC_NO_ANALYTICS": "1",
+        "DVC_SITE_CACHE_DIR": str(root.with_name(f"{root.name}-cache")), "HF_HUB_OFFLINE": "1"}
+    return subprocess.Popen(command, cwd=root, env=environment, shell=True, text=True, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT)
+
+
+def finish(process: subprocess.Popen) -> str:
+    output, _ = process.communicate()
+    assert process.returncode == 0, output[-8000:]
+    return output
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory):
+    """Two copies in which everything was made from nothing, at the same time."""
+    roots = [tmp_path_factory.mktemp(name) for name in ("first", "second")]
+    for root in roots:
+        copy_tree(root)
+    running = [start(root, f"dvc pull --quiet data.dvc && dvc repro {TARGET}") for root in roots]
+    for process in running:
+        finish(process)
+    return roots
+
+
+def stages(root: Path) -> dict:
+    return yaml.safe_load((root / "dvc.lock").read_text())["stages"]
+
+
+def test_every_stage_ran_and_left_a_report(copies):
+    root = copies[0]
+    assert set(stages(root)) == {f"{name}@quick" for name in yaml.safe_load((root / "dvc.yaml").read_text())["stages"]}
+    results = root / "reports" / "quick"
+    assert (results / "index.html").is_file() and (results / "site" / "index.html").is_file()
+    for notebook in (root / "notebooks").glob("*.ipynb"):
+        executed = read_notebook(results / "notebooks" / notebook.name)
+        cells = [cell for cell in executed.cells if cell.cell_type == "code"]
+        assert all(cell.execution_count for cell in cells)
+        assert any("image/png" in output.get("data", {}) for cell in cells for output in cell.outputs), notebook.name
+    samples = read_json(results / "generation" / "samples.json")
+    assert samples and all(neighbour["licence"] for sample in samples for neighbour in sample["neighbours"])
+
+
+def test_two_cold_runs_make_the_same_bytes(copies):
+    first, second = (stages(root) for root in copies)
+    differing = [(name, out["path"]) for name in first for out, other in
+                 zip(first[name]["outs"], second[name]["outs"], strict=True) if out != other]
+    assert not differing
+    assert first == second
+
+
+def test_a_second_run_does_nothing(copies):
+    before = (copies[0] / "dvc.lock").read_bytes()
+    output = finish(start(copies[0], f"dvc repro {TARGET}"))
+    assert "Running stage" not in output and "up to date" in output
+    assert (copies[0] / "dvc.lock").read_bytes() == before

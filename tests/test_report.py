@@ -1,0 +1,160 @@
+"""The report: opens offline, says the same at every build, names its sources."""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
+
+from kdlib.io import write_json
+from kdlib.notebook import normalise, write_notebook
+from kdlib.report import figures
+from kdlib.report.site import TRAINED, as_page, build_report, metrics_table
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><circle cx="8" cy="8" r="5" fill="red"/></svg>'
+FORMULA = r"""
+$$ \mathrm{knn}(I, k) := \underset{h \in \mathcal{H}}{\mathrm{arg\,min}^k}\ \mathbf{s}(f_{img}(I), h) $$
+
+with $\lambda = 8$"""
+
+
+def toy_results(root: Path) -> None:
+    (root / "params.yaml").write_text("toy: {seed: 3}\n")
+    (root / "dvc.yaml").write_text("stages: {}\n")
+    results = root / "reports" / "toy"
+    for folder in ("data", "notebooks", "reports/toy/notebooks", "reports/toy/generation/pictures"):
+        (root / folder).mkdir(parents=True)
+    pd.DataFrame({"id": ["noto:red-apple"], "title": ["red apple"], "style": ["noto"], "author": ["Goo & Co"],
+                  "licence": ["Apache-2.0"], "svg": [SVG]}).to_parquet(root / "data" / "stickers.parquet")
+    picture = figures.grid([Image.new("RGB", (5, 7), "green")] * 3, alt="three green squares")
+    data, metadata = picture._repr_mimebundle_()
+    output = new_output("display_data", data=data, metadata=metadata)
+    cells = [new_markdown_cell(f"# The tour\n\n{FORMULA}"),
+             new_code_cell("seed: int = 0", metadata={"tags": ["parameters"]}),
+             new_code_cell("seed = 3", metadata={"tags": ["injected-parameters"]}),
+             new_code_cell("grid()", outputs=[output], execution_count=1)]
+    for number, cell in enumerate(cells):
+        cell["id"] = f"cell-{number}"
+    for folder in (root / "notebooks", results / "notebooks"):
+        write_notebook(normalise(new_notebook(cells=cells)), folder / "00_tour.ipynb")
+    Image.new("RGB", (32, 32), "red").save(results / "generation" / "pictures" / "000.png")
+    neighbour = {"id": "noto:red-apple", "title": "red apple", "style": "noto", "author": "Goo & Co",
+                 "licence": "Apache-2.0", "score": 0.5}
+    write_json(results / "generation" / "samples.json",
+               [{"prompt": "an <apple>", "picture": "000.png", "neighbours": [neighbour]}])
+    for stage in TRAINED:
+        write_json(results / stage / "metrics.json", {"recall": {"at_10": 0.61234}, "num_pictures": 12345})
+
+
+def digest(folder: Path) -> str:
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            total.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return total.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    root = tmp_path_factory.mktemp("compendium")
+    toy_results(root)
+    return build_report("toy", root)
+
+
+def test_two_builds_are_equal_whatever_the_hash_seed(built):
+    first = digest(built.parent / "site")
+    root = built.parents[2]
+    subprocess.run([sys.executable, "-m", "kdlib.report", "toy"], cwd=root, check=True, stdout=subprocess.DEVNULL,
+                   env=os.environ | {"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"})
+    assert digest(built.parent / "site") == first
+
+
+def test_nothing_is_fetched_from_a_network(built):
+    site = built.parent / "site"
+    for page in site.glob("*.html"):
+        text = page.read_text()
+        assert not re.findall(r"""<(?:script|img|link|iframe)\b[^>]*(?:src|href)=["'](?:https?:)?//[^"']*""", text)
+        local = re.findall(r"""(?:src|href)=["']([^"'#?:]+)["'#?]""", text)
+        assert not [name for name in local if not (page.parent / name).exists()], page
+        assert not re.search(r"\bat 0x[0-9a-f]{6}|\d{4}-\d\d-\d\d \d\d:\d\d", text)
+    styles = "".join(path.read_text() for path in site.rglob("*.css"))
+    assert not re.findall(r"""(?:url\(|@import)\s*["']?(?:https?:)?//""", styles)
+
+
+def test_the_site_is_light_and_the_front_page_leads_there(built):
+    assert 'href="site/index.html"' in built.read_text()
+    assert sum(path.stat().st_size for path in built.parent.rglob("site/**/*") if path.is_file()) < 3e6
+
+
+def test_pages_say_what_is_to_be_seen_and_whose_it_is(built):
+    first = (built.parent / "site" / "index.html").read_text()
+    assert "preset toy" in first and "an &lt;apple&gt;" in first and "Goo &amp; Co" in first and "Apache-2.0" in first
+    assert "0.6123" in first and "12,345" in first
+    for page in (built.parent / "site").glob("*.html"):
+        assert all(re.search(r'alt="[^"]+"', tag) for tag in re.findall(r"<img\b[^>]*>", page.read_text())), page
+    tour = (built.parent / "site" / "00_tour.html").read_text()
+    assert "three green squares" in tour and tour.count("<math") == 2
+
+
+def test_pages_show_the_parameters_that_were_used():
+    cells = [new_code_cell("seed: int = 0", metadata={"tags": ["parameters"]})]
+    assert len(as_page(new_notebook(cells=list(cells))).cells) == 1
+    cells.append(new_code_cell("seed = 3", metadata={"tags": ["injected-parameters"]}))
+    assert [cell.source for cell in as_page(new_notebook(cells=cells)).cells] == ["seed = 3"]
+
+
+def test_formulas_that_cannot_be_drawn_fail_the_build(tmp_path):
+    toy_results(tmp_path)
+    for path in tmp_path.rglob("00_tour.ipynb"):
+        path.write_text(path.read_text().replace("lambda = 8", "unheardof"))
+    with pytest.raises(RuntimeError, match="can't read this formula: .unheardof"):
+        build_report("toy", tmp_path)
+
+
+def test_a_missing_result_is_named(tmp_path):
+    toy_results(tmp_path)
+    (tmp_path / "reports" / "toy" / "notebooks" / "00_tour.ipynb").unlink()
+    with pytest.raises(FileNotFoundError, match="00_tour.ipynb is not there"):
+        build_report("toy", tmp_path)
+
+
+def test_metrics_carry_the_preset():
+    table = metrics_table({"index": {"a": {"b": 0.123456}, "c": 7}}, "toy")
+    assert table.splitlines()[2:] == [
+        '| index | a.b | 0.1235 | <span class="kd-badge">preset toy</span> |',
+        '| index | c | 7 | <span class="kd-badge">preset toy</span> |']
+
+
+# --- figures -------------------------------------------------------------------------------------------------------
+
+def test_figures_are_the_same_twice_and_have_a_text():
+    table = pd.DataFrame({"step": [1, 2, 3], "loss": [3.0, 2.0, 1.5], "bound": [np.nan, 2.5, np.nan]})
+    makers = [lambda: figures.curves(table, "step", ["loss", "bound"], alt="falls", log=True),
+              lambda: figures.bars(pd.Series({"noto": 5, "twemoji": 7}), alt="two bars"),
+              lambda: figures.histograms({"a": np.arange(5.0), "b": np.arange(11.0)}, alt="flat", xlabel="x")]
+    for make in makers:
+        first, second = make(), make()
+        assert first.data == second.data and first.alt
+
+
+def test_sheets_place_rows_and_columns():
+    red, blue = Image.new("RGB", (3, 3), "red"), Image.new("RGB", (11, 11), "blue")
+    page = figures.sheet([[red, blue], [blue]], size_px=16)
+    assert page.size == (2 * 20, 2 * 20)
+    assert [page.getpixel(at) for at in [(8, 8), (28, 8), (8, 28), (28, 28)]] == [
+        (255, 0, 0), (0, 0, 255), (0, 0, 255), (255, 255, 255)]
+    titled = figures.sheet([[red]], ["a title that is far too long for its place"], ["c"], size_px=16, title_px=50)
+    assert titled.size == (50 + 20, 20 + 20)
+
+
+def test_masked_codes_are_white():
+    maps = figures.code_maps(np.array([[7, 0, 1, 7]]), num_codes=7)
+    corners = [maps[0].getpixel(at) for at in [(1, 1), (60, 1), (1, 60), (60, 60)]]
+    assert corners[0] == corners[3] == (255, 255, 255) and len(set(corners)) == 3
