@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kdlib.conditioning import ConditionedDenoiser, DenoiserConfig, drop_condition
 from kdlib.discrete import Schedule, training_loss
+from kdlib.io import array_hash
 from kdlib.training import TrainSettings, seed_weights, train
 from kdlib.types import Condition, Embeddings
 
@@ -43,7 +44,7 @@ class DenoiserObjective(nn.Module):
         variant = torch.randint(len(self.codes), rows.shape, generator=generator)
         condition = Condition(self.vectors[rows], self.vectors[self.neighbour_rows[rows]])
         condition = drop_condition(condition, self.condition_dropout, generator).to(device)
-        loss, _, terms = training_loss(self.denoiser.schedule, self.denoiser, self.codes[variant, rows].to(device),
+        loss, _, _ = training_loss(self.denoiser.schedule, self.denoiser, self.codes[variant, rows].to(device),
                                        condition, self.denoiser.config.num_codes, generator=generator)
         return {"loss": loss}
 
@@ -64,7 +65,8 @@ def train_denoiser(codes: np.ndarray, embeddings: Embeddings, neighbours: np.nda
         conditioning=conditioning, mlp_ratio=mlp_ratio, encoder_id=embeddings.encoder_id, tokenizer_id=tokenizer_id))
     objective = DenoiserObjective(denoiser, codes, embeddings, neighbours, condition_dropout)
     settings = TrainSettings(num_steps=num_steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
-                             data_id=f"{embeddings.encoder_id} {tokenizer_id} {len(embeddings)} k={neighbours.shape[1]}")
+                             data_id=" ".join([embeddings.encoder_id, tokenizer_id,
+                                               array_hash(codes, neighbours, embeddings.ids)]))
     history = train(objective, len(embeddings), settings, Path(folder) / "checkpoint")
     denoiser.save(Path(folder) / "model", torch.float16)
     return history

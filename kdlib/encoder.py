@@ -12,7 +12,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -48,9 +48,9 @@ class Encoder:
             known = open_clip.list_pretrained_tags_by_model(architecture)
             raise ValueError(f"open_clip has no weights {weights!r} for {architecture!r}; it has {known or 'none'}")
         model, _, preprocess = open_clip.create_model_and_transforms(architecture, weights)
-        tokenize = open_clip.get_tokenizer(architecture)
-        return cls(model, lambda images: torch.stack([preprocess(i) for i in images]), tokenize,
-                   f"{architecture}/{weights}")
+        as_pictures = lambda images: [Image.fromarray(i) if isinstance(i, np.ndarray) else i for i in images]
+        return cls(model, lambda images: torch.stack([preprocess(i) for i in as_pictures(images)]),
+                   open_clip.get_tokenizer(architecture), f"{architecture}/{weights}")
 
     @classmethod
     def load(cls, folder: str | Path) -> Encoder:
@@ -66,7 +66,7 @@ class Encoder:
         if not isinstance(self.preprocess, StickerPreprocess):
             raise ValueError(f"{self.name} is an open_clip pair; name it again instead of saving it")
         config = {"kind": "sticker-encoder", "vision_model": self.name.removeprefix("sticker/"),
-                  "size_px": self.preprocess.size_px, "text_model": TEXT_MODEL, "identity": self.identity}
+                  "size_px": self.preprocess.size_px, "text_model": TEXT_MODEL}
         save_model(folder, config, trained_tensors(self.model))
 
     @torch.inference_mode()
@@ -79,7 +79,9 @@ class Encoder:
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
-        """f_txt: texts to float32 (num_texts, dim) unit vectors; raises ValueError for one that is empty or no str."""
+        """f_txt: texts to float32 (num_texts, dim) unit vectors; ValueError for an empty one."""
+        if isinstance(texts, str):
+            raise ValueError(f"give a list of texts, such as [{texts!r}], not one text")
         for text in texts:
             if not isinstance(text, str) or not text.strip():
                 raise ValueError(f"a text to encode must be a non-empty string, not {text!r}")
@@ -96,7 +98,8 @@ class StickerPreprocess:
 
     def __call__(self, images: Sequence[Image.Image] | np.ndarray) -> Tensor:
         if not isinstance(images, np.ndarray):
-            images = np.stack([np.asarray(i.convert("RGB").resize((self.size_px, self.size_px), Image.Resampling.LANCZOS))
+            size = (self.size_px, self.size_px)
+            images = np.stack([np.asarray(ImageOps.pad(i.convert("RGB"), size, Image.Resampling.LANCZOS, "white"))
                                for i in images])
         pixels = normalise_pixels(torch.from_numpy(np.ascontiguousarray(images)))
         if pixels.shape[-1] != self.size_px:
@@ -137,7 +140,10 @@ def build_sticker_clip(vision_model: str, size_px: int) -> open_clip.CustomTextC
     The text map starts as an isometry, so that the angles between texts are MiniLM's own before training.
     """
     from transformers import AutoModel
+    from transformers.utils import logging
 
+    logging.set_verbosity_error()  # its report on the pooling layer that we leave out
+    logging.disable_progress_bar()
     folder = str(text_model_folder())
     vision = {"timm_model_name": vision_model, "timm_model_pretrained": False, "timm_pool": "avg",
               "timm_proj": "linear", "image_size": size_px}

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from kdlib.encoder import Encoder, build_sticker_clip, normalise_pixels, pooled_texts, trained_tensors
-from kdlib.io import save_model
+from kdlib.io import array_hash, save_model
 from kdlib.training import TrainSettings, seed_weights, train
 
 
@@ -43,7 +43,8 @@ class EncoderObjective(nn.Module):
     def forward(self, rows: Int[Tensor, " batch"], generator: torch.Generator) -> dict[str, Tensor]:
         """The loss of the pictures of `rows` (rows of `groups`), augmented."""
         draw = torch.rand(len(rows), generator=generator)
-        chosen = torch.tensor([self.groups[row][int(u * len(self.groups[row]))] for row, u in zip(rows, draw, strict=True)])
+        groups = [self.groups[row] for row in rows]
+        chosen = torch.tensor([group[int(u * len(group))] for group, u in zip(groups, draw, strict=True)])
         device = self.log_scale.device
         images = augment(normalise_pixels(self.pictures[chosen]), generator).to(device)
         vectors = F.normalize(self.visual(images).float(), dim=-1)
@@ -64,12 +65,13 @@ def soft_targets(texts: Float[Tensor, "texts width"], belongs: Bool[Tensor, "bat
 
 def augment(images: Float[Tensor, "batch 3 height width"],
             generator: torch.Generator) -> Float[Tensor, "batch 3 height width"]:
-    """Random zoom, turn, shift, mirror and colour gain on a white ground; pixels in [-1, 1]."""
+    """Random zoom, turn, shift, mirror and colour gain on a white ground; pixels in [-1, 1] may gain up to 1.3."""
     uniform = lambda low, high, *shape: torch.rand(len(images), *shape, generator=generator) * (high - low) + low
     zoom, turn = uniform(0.8, 1.25), uniform(-0.2, 0.2)
     mirror = torch.where(uniform(0, 1) < 0.3, -1.0, 1.0)
-    affine = torch.stack([torch.stack([mirror * zoom * turn.cos(), -mirror * zoom * turn.sin(), uniform(-0.15, 0.15)], -1),
-                          torch.stack([zoom * turn.sin(), zoom * turn.cos(), uniform(-0.15, 0.15)], -1)], 1)
+    cos, sin = zoom * turn.cos(), zoom * turn.sin()
+    affine = torch.stack([torch.stack([mirror * cos, -mirror * sin, uniform(-0.15, 0.15)], -1),
+                          torch.stack([sin, cos, uniform(-0.15, 0.15)], -1)], 1)
     grid = F.affine_grid(affine, list(images.shape), align_corners=False)
     moved = 1 - F.grid_sample(1 - images, grid, align_corners=False)  # outside is 0 for grid_sample: here, white
     coloured = (moved + 1) * uniform(0.85, 1.15, 3, 1, 1) - 1
@@ -84,16 +86,23 @@ def train_encoder(stickers: pd.DataFrame, pictures: np.ndarray, folder: str | Pa
     """
     rows = np.flatnonzero(stickers.split == "train")
     table = stickers.iloc[rows].reset_index(drop=True)
-    captions = [sorted({title, *keywords.split(", ")}) for title, keywords in zip(table.title, table.keywords, strict=True)]
+    captions = [text.split(", ") for text in captions_of(table)]
     groups = [np.asarray(g) for g in table.groupby(["style", "concept"], sort=True).indices.values()]
     seed_weights(seed)
     model = build_sticker_clip(vision_model, pictures.shape[1])
     objective = EncoderObjective(model, np.ascontiguousarray(pictures[rows]), groups, captions)
-    settings = TrainSettings(num_steps=num_steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
+    settings = TrainSettings(num_steps=num_steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
+                             data_id=array_hash(pictures[rows], np.array(captions_of(table), dtype=str)))
     history = train(objective, len(groups), settings, Path(folder) / "checkpoint")
     save_model(Path(folder) / "model", {"kind": "sticker-encoder", "vision_model": vision_model,
                                         "size_px": pictures.shape[1]}, trained_tensors(model))
     return history
+
+
+def captions_of(table: pd.DataFrame) -> list[str]:
+    """Each picture's captions, joined by ", ": the title and all other names of its concept, in alphabetical order."""
+    return [", ".join(sorted({title, *names.split(", ")}))
+            for title, names in zip(table.title, table.keywords, strict=True)]
 
 
 def retrieval_recall(encoder: Encoder, stickers: pd.DataFrame, vectors: np.ndarray, titles: pd.Series,

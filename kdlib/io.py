@@ -45,7 +45,7 @@ def read_json(path: str | Path):
     """Reads a JSON file; raises ValueError naming the file when it is damaged."""
     try:
         return json.loads(Path(path).read_text())
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}); restore it, for example with `dvc pull`") from error
 
 
@@ -90,6 +90,15 @@ def load_model(folder: str | Path, kind: str) -> tuple[dict, dict]:
     if config.get("kind") != kind:
         raise ValueError(f"{folder} holds a {config.get('kind')!r}, not a {kind!r}")
     return config, load_tensors(folder / "model.safetensors")
+
+
+def array_hash(*arrays: np.ndarray) -> str:
+    """16 hex digits of the SHA-256 over dtypes, shapes and contents of arrays (of numbers or of text)."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def tensors_hash(tensors: dict) -> str:

@@ -21,7 +21,6 @@ from pathlib import Path
 
 import nbformat
 
-from kdlib.io import atomic_path
 from kdlib.params import find_root, load_preset
 
 METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -115,8 +114,9 @@ def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 def write_notebook(notebook: nbformat.NotebookNode, path: str | Path) -> None:
     """Writes a valid notebook atomically, as JupyterLab does."""
     nbformat.validate(notebook)
-    with atomic_path(path) as temporary:
-        nbformat.write(notebook, temporary)
+    partial = Path(path).with_suffix(".partial")  # kdlib.io would do it, and load PyTorch for it
+    nbformat.write(notebook, partial)
+    os.replace(partial, path)
 
 
 def clean_notebook(path: str | Path) -> None:

@@ -43,12 +43,13 @@ class Tokenizer(nn.Module):
         super().__init__()
         levels = config.num_downsamplings
         if levels < 1 or config.size_px % 2 ** levels:
-            raise ValueError(f"size_px = {config.size_px} can't be halved {levels} times; choose num_downsamplings to fit")
+            raise ValueError(f"size_px = {config.size_px} can't be halved {levels} times; change one of them")
         self.config = config
         channels = tuple(config.width * (i + 1) for i in range(levels))
         self.network = VQModel(
-            in_channels=12, out_channels=12, block_out_channels=channels, layers_per_block=1, latent_channels=channels[-1],
-            down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels,
+            in_channels=12, out_channels=12, block_out_channels=channels, layers_per_block=1,
+            latent_channels=channels[-1], down_block_types=("DownEncoderBlock2D",) * levels,
+            up_block_types=("UpDecoderBlock2D",) * levels,
             num_vq_embeddings=config.num_codes, vq_embed_dim=config.code_dim, norm_num_groups=min(16, config.width),
             mid_block_add_attention=True)
         nn.init.normal_(self.network.quantize.embedding.weight)
@@ -70,14 +71,16 @@ class Tokenizer(nn.Module):
         return F.normalize(self.network.quantize.embedding.weight.float(), dim=-1)
 
     def nearest(self, latents: Float[Tensor, "batch code_dim grid grid"]) -> Int[Tensor, "batch positions"]:
-        """The code of largest cosine at each position, row by row."""
-        return (latents.flatten(2).transpose(1, 2) @ self.codebook().T).argmax(-1)
+        """The code of largest cosine at each position, row by row; in float32 also under autocast."""
+        with torch.autocast(latents.device.type, enabled=False):
+            return (latents.float().flatten(2).transpose(1, 2) @ self.codebook().T).argmax(-1)
 
     def look_up(self, codes: Int[Tensor, "batch positions"]) -> Float[Tensor, "batch code_dim grid grid"]:
         """Codes to their unit vectors on the grid."""
         return F.embedding(codes, self.codebook()).transpose(1, 2).unflatten(-1, (self.grid, self.grid))
 
-    def reconstruct(self, quantised: Float[Tensor, "batch code_dim grid grid"]) -> Float[Tensor, "batch 3 height width"]:
+    def reconstruct(self, quantised: Float[Tensor, "batch code_dim grid grid"]
+                    ) -> Float[Tensor, "batch 3 height width"]:
         """Vectors on the grid to pictures, not clipped."""
         return F.pixel_shuffle(self.network.decode(quantised, force_not_quantize=True).sample, 2)
 
@@ -95,7 +98,8 @@ class Tokenizer(nn.Module):
     def decode(self, codes: Int[Tensor, "batch positions"]) -> Float[Tensor, "batch 3 height width"]:
         """D of algorithm 2: codes to pictures in [-1, 1]. Raises ValueError for a code that does not exist."""
         if codes.numel() and (codes.min() < 0 or codes.max() >= self.num_codes):
-            raise ValueError(f"codes run from {codes.min()} to {codes.max()}; this tokenizer has 0 .. {self.num_codes - 1}")
+            raise ValueError(f"codes run from {codes.min()} to {codes.max()}; this tokenizer has 0 .. "
+                             f"{self.num_codes - 1}")
         return self.reconstruct(self.look_up(codes)).clamp(-1, 1)
 
     def save(self, folder: str | Path) -> None:

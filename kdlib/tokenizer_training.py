@@ -14,6 +14,7 @@ from torch.func import functional_call
 from tqdm import tqdm
 
 from kdlib.encoder import Encoder, normalise_pixels
+from kdlib.io import array_hash
 from kdlib.tokenizer import Tokenizer, TokenizerConfig
 from kdlib.training import TrainSettings, seed_weights, train
 
@@ -30,7 +31,7 @@ class TokenizerObjective(nn.Module):
 
     def __init__(self, tokenizer: Tokenizer, encoder: Encoder, pictures: np.ndarray, gan_start: int, num_steps: int):
         super().__init__()
-        self.tokenizer = tokenizer.to(memory_format=torch.channels_last)
+        self.tokenizer = tokenizer
         self.critic = make_critic()
         self.features = EarlyFeatures(encoder)
         self.pictures = torch.from_numpy(pictures)
@@ -76,7 +77,7 @@ class TokenizerObjective(nn.Module):
         spots = latents.permute(0, 2, 3, 1).flatten(0, 2)
         chosen = torch.randperm(len(spots), generator=generator)[:len(dead)].to(spots.device)
         self.tokenizer.network.quantize.embedding.weight[dead[:len(chosen)]] = spots[chosen]
-        self.usage[dead] = fair
+        self.usage[dead[:len(chosen)]] = fair
 
 
 class EarlyFeatures(nn.Module):
@@ -113,7 +114,7 @@ def make_critic(width: int = 32) -> nn.Sequential:
 
 def shift_and_mirror(images: Float[Tensor, "batch 3 height width"],
                      generator: torch.Generator) -> Float[Tensor, "batch 3 height width"]:
-    """Half of the pictures mirrored, a fifth with colour channels swapped, all shifted by up to a sixteenth, on white."""
+    """Half of the pictures mirrored, a fifth with swapped colour channels, all shifted by up to a sixteenth."""
     reach = images.shape[-1] // 16
     draw = torch.rand(len(images), 2, generator=generator)
     down, right = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
@@ -122,8 +123,7 @@ def shift_and_mirror(images: Float[Tensor, "batch 3 height width"],
     images = torch.where(draw[:, 1, None, None, None] < 0.2, swapped, images)
     padded = F.pad(images, (reach,) * 4, value=1.0)
     size = images.shape[-1]
-    moved = padded[..., reach + down:reach + down + size, reach + right:reach + right + size]
-    return moved.contiguous(memory_format=torch.channels_last)
+    return padded[..., reach + down:reach + down + size, reach + right:reach + right + size].contiguous()
 
 
 def train_tokenizer(pictures: np.ndarray, encoder: Encoder, folder: str | Path, *, num_codes: int, code_dim: int,
@@ -134,14 +134,14 @@ def train_tokenizer(pictures: np.ndarray, encoder: Encoder, folder: str | Path, 
     tokenizer = Tokenizer(TokenizerConfig(pictures.shape[1], num_codes, code_dim, width, num_downsamplings))
     objective = TokenizerObjective(tokenizer, encoder, pictures, gan_start, num_steps)
     settings = TrainSettings(num_steps=num_steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
-                             weight_decay=0.0, ema_decay=0.998, data_id=f"{encoder.identity} {len(pictures)}")
+                             weight_decay=0.0, ema_decay=0.998, data_id=f"{encoder.identity} {array_hash(pictures)}")
     history = train(objective, len(pictures), settings, Path(folder) / "checkpoint")
     tokenizer.save(Path(folder) / "model")
     return history
 
 
 def encode_pictures(tokenizer: Tokenizer, pictures: np.ndarray, batch_size: int = 128) -> np.ndarray:
-    """uint8 (num_pictures, size_px, size_px, 3) to uint16 codes (2, num_pictures, positions): as drawn, and mirrored."""
+    """uint8 (num_pictures, size_px, size_px, 3) to uint16 codes (2, num_pictures, positions): plain and mirrored."""
     both = []
     for mirrored in (False, True):
         chunks = []

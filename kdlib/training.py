@@ -68,6 +68,7 @@ def train(objective: nn.Module, num_rows: int, settings: TrainSettings, checkpoi
     run = Run(objective, optimizer, settings, Path(checkpoint))
     run.restore()
     forward, optimizer = accelerator.prepare(objective, optimizer)
+    run.ema.to(accelerator.device)
     forward.train()
     bar = tqdm(total=settings.num_steps, initial=run.step, unit=" steps", desc="train",
                disable=not accelerator.is_main_process)
@@ -78,8 +79,8 @@ def train(objective: nn.Module, num_rows: int, settings: TrainSettings, checkpoi
         with accelerator.autocast():
             logs = forward(rows, generator)
         if not torch.isfinite(logs["loss"]):
-            raise FloatingPointError(f"the loss is {logs['loss'].item()} at step {run.step}, rows {rows.tolist()}; the "
-                                     f"last good checkpoint is {checkpoint}; lower the learning rate and run again")
+            raise FloatingPointError(f"the loss is {logs['loss'].item()} at step {run.step}, rows {rows.tolist()}; "
+                                     f"lower the learning rate; {checkpoint} keeps the last good step, if any")
         accelerator.backward(logs["loss"])
         accelerator.clip_grad_norm_(objective.parameters(), settings.clip_norm)
         optimizer.step()

@@ -23,6 +23,7 @@ import resvg_py
 from PIL import Image
 from tqdm import tqdm
 
+from kdlib.data.datasheet import write_datasheet
 from kdlib.io import atomic_path
 from kdlib.params import find_root
 
@@ -32,7 +33,9 @@ TRAINING_STYLES = ("twemoji", "noto", "noto-v1", "emojione", "fluent-emoji-flat"
 HELD_OUT_STYLES = ("openmoji", "fluent-emoji", "fxemoji", "streamline-emojis")
 STYLES = TRAINING_STYLES + HELD_OUT_STYLES
 TEST_PERCENT = 10
-NUMBER_WORDS = {w: str(n) for n, w in enumerate("zero one two three four five six seven eight nine ten".split())}
+NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+NUMBER_WORDS = {word: str(number) for number, word in enumerate(
+    ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"])}
 TONE = re.compile(r"-(?:tone\d|(?:medium-)?(?:light|dark|medium)-skin-tone|medium-skin-tone)")
 SHORT_TONE = re.compile(r"-(light|medium-light|medium|medium-dark|dark)$")
 
@@ -73,7 +76,8 @@ def training_rows(stickers: pd.DataFrame) -> np.ndarray:
     Training concepts in training styles, without the skin-tone copies of a picture: with them, the ten nearest
     neighbours of a person would be the same drawing in five tones.
     """
-    return ((stickers.split == "train") & stickers["style"].isin(TRAINING_STYLES) & (stickers.skin_tone == "")).to_numpy()
+    known = (stickers.split == "train") & stickers["style"].isin(TRAINING_STYLES)
+    return (known & (stickers.skin_tone == "")).to_numpy()
 
 
 # --- pictures ------------------------------------------------------------------------------------------------------
@@ -103,7 +107,7 @@ def rasterise(svgs: list[str], size_px: int) -> np.ndarray:
 # --- building ------------------------------------------------------------------------------------------------------
 
 def build(folder: str | Path) -> pd.DataFrame:
-    """Writes stickers.parquet and prompts.csv into `folder` from the pinned npm package, and returns the table."""
+    """Writes stickers.parquet, prompts.csv and README.md (the data card) into `folder`; returns the table."""
     folder = Path(folder)
     sets = read_icon_sets(fetch_package())
     table = fold_concepts(pd.DataFrame(icon for style in STYLES for icon in read_icons(style, sets[style])), sets)
@@ -112,8 +116,11 @@ def build(folder: str | Path) -> pd.DataFrame:
     table = table[columns].astype("str")
     with atomic_path(folder / "stickers.parquet") as temporary:
         table.to_parquet(temporary, index=False, compression="zstd", compression_level=19)
+    prompts = make_prompts(table)
     with atomic_path(folder / "prompts.csv") as temporary:
-        make_prompts(table).to_csv(temporary, index=False, lineterminator="\n")
+        prompts.to_csv(temporary, index=False, lineterminator="\n")
+    with atomic_path(folder / "README.md") as temporary:
+        temporary.write_text(write_datasheet(table, prompts, PACKAGE, TRAINING_STYLES))
     return table
 
 
@@ -145,7 +152,7 @@ def read_icons(style: str, icon_set: dict) -> list[dict]:
         box = [icon.get(key, icon_set.get(key, default)) for key, default in
                [("left", 0), ("top", 0), ("width", 16), ("height", 16)]]
         view = " ".join(f"{value:g}" for value in box)
-        svg = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{view}">{icon["body"]}</svg>'
+        svg = f'<svg {NAMESPACES} viewBox="{view}">{icon["body"]}</svg>'
         rows.append({"id": f"{style}:{name}", "style": style, "name": name, "base": base, "svg": svg,
                      "skin_tone": "" if base == name else name_tone(name), "author": icon_set["info"]["author"]["name"],
                      "licence": icon_set["info"]["license"]["spdx"]})
@@ -229,10 +236,13 @@ def same_concept(style: str, icon_set: dict) -> list[tuple[str, str]]:
 def make_prompts(table: pd.DataFrame) -> pd.DataFrame:
     """The evaluation prompts: titles of held-out concepts in order of their hash, then about 200 composed ones.
 
-    A concept that one set alone draws is no prompt: its name is often that set's own ("cloudtwo", "dash").
+    No prompts are: a concept that one set alone draws, since its name is often that set's own ("cloudtwo", "dash"), and
+    one of which a set uses the very same drawing for a training concept, too (some draw one figure for man and person).
     """
     num_styles = table.groupby("concept")["style"].transform("nunique")
-    held_out = table[(table.split == "test") & (num_styles >= 2)].drop_duplicates("concept")
+    twins = table.concept[table.groupby("svg").split.transform("nunique") > 1]
+    named = (table.split == "test") & (num_styles >= 2) & ~table.concept.isin(set(twins))
+    held_out = table[named].drop_duplicates("concept")
     held_out = held_out.iloc[np.argsort([_hash(c) for c in held_out.concept])]
     known = {name_key(name) for name in table.name}
     composed = [p for p in compose_prompts() if name_key(re.sub(r"^an? ", "", p).replace(" ", "-")) not in known]
@@ -242,22 +252,23 @@ def make_prompts(table: pd.DataFrame) -> pd.DataFrame:
 
 def compose_prompts() -> list[str]:
     """Prompts that are no sticker's name: things that two known things or properties make together."""
-    animals = "cat dog bear rabbit penguin frog lion panda".split()
+    animals = ["cat", "dog", "bear", "rabbit", "penguin", "frog", "lion", "panda"]
     worn = ["sunglasses", "a crown", "a top hat", "a santa hat", "headphones", "a red scarf"]
     held = ["a red heart", "a balloon", "a cup of coffee", "an ice cream", "a flower"]
-    foods = "apple banana tomato carrot pizza strawberry burger avocado".split()
+    foods = ["apple", "banana", "tomato", "carrot", "pizza", "strawberry", "burger", "avocado"]
     moods = ["a happy face", "an angry face", "tears in its eyes"]
-    colours = "red green blue yellow pink purple".split()
-    things = "car house umbrella guitar balloon bicycle".split()
+    colours = ["red", "green", "blue", "yellow", "pink", "purple"]
+    things = ["car", "house", "umbrella", "guitar", "balloon", "bicycle"]
     places = ["on a snowy mountain", "under a rainbow", "on the beach", "in space"]
     riders = ["a monkey", "a robot", "an astronaut", "a snowman"]
+    ridden = ["bicycle", "horse", "skateboard", "motorcycle", "rocket", "turtle"]
     article = lambda noun: ("an " if noun[0] in "aeiou" else "a ") + noun
     return [f"{article(a)} wearing {w}" for a in animals for w in worn] \
         + [f"{article(a)} holding {h}" for a in animals for h in held] \
         + [f"{article(f)} with {m}" for f in foods for m in moods] \
         + [f"{article(c)} {t}" for c in colours for t in things] \
         + [f"{article(t)} {p}" for t in [*things[:2], *animals[:3], "tree"] for p in places] \
-        + [f"{r} riding {article(v)}" for r in riders for v in ["bicycle", "horse", "skateboard", "motorcycle", "rocket", "turtle"]]
+        + [f"{r} riding {article(v)}" for r in riders for v in ridden]
 
 
 def _hash(text: str) -> str:

@@ -55,14 +55,14 @@ def curves(table: pd.DataFrame, x: str, ys: Sequence[str], alt: str, ylabel: str
 
 
 def bars(counts: pd.Series, alt: str, xlabel: str = "") -> Picture:
-    """A series as horizontal bars, its index as labels from top to bottom, its values written at the bars' ends."""
+    """Numbers of at least 0 as horizontal bars with the series' index as labels, from top to bottom."""
     figure, axes = _axes(height=0.6 + 0.28 * len(counts))
     drawn = axes.barh([str(label) for label in counts.index], counts.to_numpy(), color=COLOURS[0])
     axes.bar_label(drawn, [f"{value:,.3g}" if isinstance(value, float) else f"{value:,}" for value in counts.tolist()],
                    padding=3)
     axes.invert_yaxis()
     axes.grid(visible=False)
-    axes.set(xlabel=xlabel)
+    axes.set(xlabel=xlabel, xlim=(0, 1.1 * counts.max() or 1))
     return _rendered(figure, alt)
 
 

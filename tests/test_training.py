@@ -1,0 +1,267 @@
+"""kdlib.training against AdamW, schedule and average written out in NumPy; resumed runs against uninterrupted ones."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from kdlib import training
+from kdlib.io import load_model
+from kdlib.training import TrainSettings, make_optimizer, seed_weights, step_generator, step_rows, train
+
+NUM_ROWS = 11
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    """accelerate keeps one precision a process; these tests use both."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def settings_of(**changes):
+    return TrainSettings(**{"num_steps": 9, "batch_size": 3, "learning_rate": 1e-2, "seed": 5, "warmup_steps": 4,
+                            "precision": "no", **changes})
+
+
+class Regression(nn.Module):
+    """A small network with everything that a checkpoint must hold: vectors, matrices, a frozen weight, a buffer."""
+
+    def __init__(self, seed=0, interrupt_at=None, nan_at=None):
+        super().__init__()
+        seed_weights(seed)
+        self.net = nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7), nn.Linear(7, 1))
+        self.frozen = nn.Parameter(torch.randn(5), requires_grad=False)
+        self.net[2].weight.rate_scale = 0.1
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+        data = torch.Generator().manual_seed(3)
+        self.inputs, self.targets = torch.randn(NUM_ROWS, 5, generator=data), torch.randn(NUM_ROWS, 1, generator=data)
+        self.interrupt_at, self.nan_at, self.calls = interrupt_at, nan_at, []
+
+    def forward(self, rows, generator):
+        if self.seen == self.interrupt_at:
+            raise KeyboardInterrupt
+        noise = torch.randn(len(rows), 5, generator=generator) * 0.1
+        loss = (self.net(self.inputs[rows] * self.frozen + noise) - self.targets[rows]).float().pow(2).mean()
+        if self.seen == self.nan_at:
+            loss = loss * math.nan
+        self.calls.append(rows.tolist())
+        self.seen += 1
+        return {"loss": loss, "noise": noise.detach().mean()}
+
+
+def assert_same(left, right):
+    assert left.keys() == right.keys()
+    for name, tensor in left.items():
+        assert tensor.dtype == right[name].dtype and torch.equal(tensor, right[name]), name
+
+
+# --- rows and random numbers ---------------------------------------------------------------------------------------
+
+@given(num_rows=st.integers(1, 40), data=st.data())
+def test_step_rows_take_each_row_once_an_epoch(num_rows, data):
+    batch_size, epoch = data.draw(st.integers(1, num_rows)), data.draw(st.integers(0, 5))
+    settings, steps = settings_of(batch_size=batch_size), num_rows // batch_size
+    rows = [step_rows(step, num_rows, settings) for step in range(epoch * steps, (epoch + 1) * steps)]
+    assert all(r.shape == (batch_size,) and r.dtype == torch.int64 for r in rows)
+    taken = torch.cat(rows).tolist()
+    assert len(set(taken)) == len(taken) == steps * batch_size and set(taken) <= set(range(num_rows))
+
+
+def test_epochs_and_seeds_differ():
+    orders = [tuple(step_rows(step, 40, settings_of(batch_size=40, seed=seed)).tolist())
+              for seed in (0, 1) for step in (0, 1, 2)]
+    assert len(set(orders)) == 6 and orders[0] == tuple(step_rows(0, 40, settings_of(batch_size=40, seed=0)).tolist())
+
+
+def test_step_generators_depend_on_all_three_numbers():
+    draw = lambda *numbers: torch.rand(4, generator=step_generator(*numbers)).tolist()
+    assert draw(1, 2, 3) == draw(1, 2, 3) and draw(1, 2) == draw(1, 2, 0)
+    assert len({tuple(draw(*n)) for n in [(1, 2, 3), (2, 1, 3), (1, 3, 2), (3, 2, 1), (12, 3, 0), (1, 23, 0)]}) == 6
+
+
+def test_initial_weights_follow_the_seed():
+    assert_same(Regression(4).state_dict(), Regression(4).state_dict())
+    assert not torch.equal(Regression(4).net[0].weight, Regression(5).net[0].weight)
+
+
+@pytest.mark.parametrize("batch_size", [0, 12])
+def test_a_batch_that_does_not_fit_is_refused(batch_size, tmp_path):
+    with pytest.raises(ValueError, match=f"batch_size = {batch_size} does not fit 11"):
+        train(Regression(), NUM_ROWS, settings_of(batch_size=batch_size), tmp_path / "c")
+
+
+# --- against NumPy -------------------------------------------------------------------------------------------------
+
+class Slopes(nn.Module):
+    """Two parameters whose gradients are given numbers, whatever their values."""
+
+    def __init__(self, slopes):
+        super().__init__()
+        self.vector, self.matrix = nn.Parameter(torch.tensor([2.0])), nn.Parameter(torch.tensor([[-3.0]]))
+        self.matrix.rate_scale = 0.1
+        self.slopes, self.step = slopes, 0
+
+    def forward(self, rows, generator):
+        first, second = self.slopes[self.step]
+        self.step += 1
+        return {"loss": (first * self.vector + second * self.matrix).sum()}
+
+
+def adamw(slopes, settings, start, scale, decay):
+    """AdamW (Loshchilov and Hutter) with clipping, warm-up, cosine and the warmed-up average, in float64."""
+    value, first, second, average, values = np.float64(start), 0.0, 0.0, np.float64(start), []
+    for step, slope in enumerate(slopes):
+        rate = settings.learning_rate * min(1, (step + 1) / settings.warmup_steps)
+        rate *= scale * (1 + math.cos(math.pi * step / settings.num_steps)) / 2
+        first = settings.betas[0] * first + (1 - settings.betas[0]) * slope
+        second = settings.betas[1] * second + (1 - settings.betas[1]) * slope ** 2
+        value *= 1 - rate * decay
+        value -= rate * (first / (1 - settings.betas[0] ** (step + 1))) / (
+            math.sqrt(second / (1 - settings.betas[1] ** (step + 1))) + 1e-8)
+        kept = min(settings.ema_decay, 1 - (1 + step) ** -0.75)  # 0 in the first step: the average starts there
+        average = kept * average + (1 - kept) * value
+        values.append(value)
+    return value, average
+
+
+def test_optimiser_clipping_schedule_and_average_are_what_they_say(tmp_path):
+    settings = settings_of(num_steps=13, weight_decay=0.5, clip_norm=2.0, ema_decay=0.7, learning_rate=0.05)
+    slopes = np.random.default_rng(0).normal(0, 1, (13, 2))
+    slopes[[2, 7]] *= 1000  # clipped
+    norms = np.linalg.norm(slopes, axis=1, keepdims=True)
+    clipped = slopes * np.minimum(1, settings.clip_norm / norms)
+    objective = Slopes(torch.tensor(slopes, dtype=torch.float32))
+    train(objective, NUM_ROWS, settings, tmp_path / "c")
+    raw = load_model(tmp_path / "c", "training-checkpoint")[1]
+    for name, column, start, scale, decay in [("vector", 0, 2, 1, 0), ("matrix", 1, -3, 0.1, 0.5)]:
+        last, average = adamw(clipped[:, column], settings, start, scale, decay)
+        assert raw[f"model.{name}"].item() == pytest.approx(last, abs=1e-5)
+        assert getattr(objective, name).item() == pytest.approx(average, abs=1e-5)
+        assert abs(last - average) > 1e-3
+    assert not objective.training
+
+
+def test_learning_rates_of_the_history(tmp_path):
+    history = train(Regression(), NUM_ROWS, settings_of(num_steps=20), tmp_path / "c")
+    told = [1e-2 * min(1, (s + 1) / 4) * (1 + math.cos(math.pi * s / 20)) / 2 for s in range(20)]
+    np.testing.assert_allclose(history.learning_rate, told, rtol=1e-12)
+    assert history.step.tolist() == list(range(1, 21)) and history.images.tolist() == list(range(3, 61, 3))
+    assert list(history.columns) == ["step", "images", "learning_rate", "loss", "noise"]
+
+
+def test_a_row_of_the_history_is_the_mean_of_its_steps(tmp_path, monkeypatch):
+    whole = train(Regression(), NUM_ROWS, settings_of(num_steps=10), tmp_path / "a")
+    monkeypatch.setattr(training, "LOG_POINTS", 3)
+    coarse = train(Regression(), NUM_ROWS, settings_of(num_steps=10), tmp_path / "b")
+    assert coarse.step.tolist() == [3, 6, 9, 10] and coarse.images.tolist() == [9, 18, 27, 30]
+    means = whole.groupby((whole.step - 1) // 3)[["loss", "noise"]].mean()
+    np.testing.assert_allclose(coarse[["loss", "noise"]], means, rtol=1e-9)
+
+
+def test_parameter_groups():
+    objective = Regression()
+    groups = make_optimizer(objective, settings_of(weight_decay=0.3)).param_groups
+    told = {id(p): (g["weight_decay"], g["rate_scale"]) for g in groups for p in g["params"]}
+    net = objective.net
+    assert told == {id(net[0].weight): (0.3, 1.0), id(net[2].weight): (0.3, 0.1), id(net[0].bias): (0.0, 1.0),
+                    id(net[1].weight): (0.0, 1.0), id(net[1].bias): (0.0, 1.0), id(net[2].bias): (0.0, 1.0)}
+
+
+def test_training_lowers_the_loss_and_leaves_frozen_weights(tmp_path):
+    objective = Regression()
+    before = objective.frozen.clone()
+    history = train(objective, NUM_ROWS, settings_of(num_steps=60, learning_rate=3e-2), tmp_path / "c")
+    assert history.loss[-10:].mean() < 0.7 * history.loss[:10].mean()
+    assert torch.equal(objective.frozen, before)
+
+
+# --- checkpoints ---------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_a_resumed_run_equals_an_uninterrupted_one(precision, tmp_path, monkeypatch):
+    settings = settings_of(precision=precision)
+    whole = Regression()
+    whole_history = train(whole, NUM_ROWS, settings, tmp_path / "whole")
+    monkeypatch.setattr(training, "CHECKPOINT_INTERVAL_S", 0)
+    cut = Regression(interrupt_at=5)
+    with pytest.raises(KeyboardInterrupt):
+        train(cut, NUM_ROWS, settings, tmp_path / "cut")
+    assert load_model(tmp_path / "cut", "training-checkpoint")[0]["step"] == 5
+    resumed = Regression()
+    resumed_history = train(resumed, NUM_ROWS, settings, tmp_path / "cut")
+    assert len(resumed.calls) == 4 and cut.calls + resumed.calls == whole.calls
+    assert_same(resumed.state_dict(), whole.state_dict())
+    pd.testing.assert_frame_equal(resumed_history, whole_history, check_exact=True)
+    assert_same(*(load_model(tmp_path / run, "training-checkpoint")[1] for run in ("cut", "whole")))
+
+
+def test_a_run_cut_off_within_a_row_of_the_history(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "LOG_POINTS", 2)  # rows of four steps
+    whole = train(Regression(), NUM_ROWS, settings_of(), tmp_path / "whole")
+    monkeypatch.setattr(training, "CHECKPOINT_INTERVAL_S", 0)
+    with pytest.raises(KeyboardInterrupt):
+        train(Regression(interrupt_at=6), NUM_ROWS, settings_of(), tmp_path / "cut")
+    resumed = train(Regression(), NUM_ROWS, settings_of(), tmp_path / "cut")
+    pd.testing.assert_frame_equal(resumed, whole, check_exact=True)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    first = Regression()
+    history = train(first, NUM_ROWS, settings_of(), tmp_path / "c")
+    again = Regression()
+    pd.testing.assert_frame_equal(train(again, NUM_ROWS, settings_of(), tmp_path / "c"), history, check_exact=True)
+    assert again.calls == [] and not again.training
+    assert_same(again.state_dict(), first.state_dict())
+
+
+@pytest.mark.parametrize("seed, changes", [(0, {"learning_rate": 2e-2}), (0, {"num_steps": 7}), (0, {"data_id": "b"}),
+                                           (1, {})])
+def test_a_checkpoint_of_another_run_is_left_unused(seed, changes, tmp_path, capsys):
+    train(Regression(), NUM_ROWS, settings_of(), tmp_path / "c")
+    foreign, fresh = Regression(seed), Regression(seed)
+    train(foreign, NUM_ROWS, settings_of(**changes), tmp_path / "c")
+    assert "is from another run" in "".join(capsys.readouterr())
+    train(fresh, NUM_ROWS, settings_of(**changes), tmp_path / "new")
+    assert foreign.calls == fresh.calls
+    assert_same(foreign.state_dict(), fresh.state_dict())
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    folder = tmp_path / "c"
+    train(Regression(), NUM_ROWS, settings_of(), folder)
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[:len(whole) // 2])
+    with pytest.raises(ValueError, match=r"c/model\.safetensors is not a whole safetensors file"):
+        train(Regression(), NUM_ROWS, settings_of(), folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"c/model\.safetensors"):
+        train(Regression(), NUM_ROWS, settings_of(), folder)
+    (folder / "config.json").write_text((folder / "config.json").read_text()[:-9])
+    with pytest.raises(ValueError, match=r"c/config\.json is not valid JSON"):
+        train(Regression(), NUM_ROWS, settings_of(), folder)
+
+
+def test_a_folder_of_another_kind_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"kind": "tokenizer"}))
+    with pytest.raises(ValueError, match="'tokenizer', not a 'training-checkpoint'"):
+        train(Regression(), NUM_ROWS, settings_of(), tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_INTERVAL_S", 0)
+    rows = step_rows(4, NUM_ROWS, settings_of()).tolist()
+    with pytest.raises(FloatingPointError) as caught:
+        train(Regression(nan_at=4), NUM_ROWS, settings_of(), tmp_path / "c")
+    message = str(caught.value)
+    assert "nan at step 4" in message and f"rows {rows}" in message and str(tmp_path / "c") in message
+    config, tensors = load_model(tmp_path / "c", "training-checkpoint")
+    assert config["step"] == 4 and all(t.isfinite().all() for t in tensors.values())
