@@ -40,7 +40,7 @@ else
 	dvc repro report@$(PRESET)
 endif
 	kd generate "$(PROMPT)" --preset $(PRESET) --out "$(PICTURE)"
-	@test -f $(REPORT) || { echo "$(REPORT) is missing: the bundled remote in artifacts/ is incomplete" >&2; exit 1; }
+	@test -f $(REPORT) || python -m kdlib.report $(PRESET)
 	@echo "picture: $(PICTURE)"
 	@echo "report:  $(REPORT) (open it in a browser)"
 
