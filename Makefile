@@ -13,6 +13,7 @@ PICTURE := reports/$(PRESET)/$(subst $() ,-,$(PROMPT)).png
 # Only this environment, nothing sent anywhere, no model fetched behind your back (HF_HUB_OFFLINE=0 allows it).
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONNOUSERSITE := 1
+export UV_SYSTEM_CERTS ?= 1
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
