@@ -28,6 +28,7 @@ NOT_NEEDED = ("**/*.map", "_static/locales", "_static/vendor", "_static/images",
               "_static/*.html", "_sources")
 STYLE = """
 .kd-badge { border: 1px solid currentColor; border-radius: 1em; padding: 0 .6em; font-size: .85em; white-space: nowrap }
+div.math { display: block; text-align: center }
 table.kd-grid { border-collapse: collapse; display: block; overflow-x: auto }
 table.kd-grid td, table.kd-grid th { padding: .3em .4em; text-align: left; vertical-align: middle }
 table.kd-grid tr { border-top: 1px solid var(--pst-color-border) }
