@@ -47,12 +47,13 @@ class EncoderObjective(nn.Module):
         chosen = torch.tensor([group[int(u * len(group))] for group, u in zip(groups, draw, strict=True)])
         device = self.log_scale.device
         images = augment(normalise_pixels(self.pictures[chosen]), generator).to(device)
-        vectors = F.normalize(self.visual(images).float(), dim=-1)
-        texts = F.normalize(self.text_map(self.texts.to(device)).float(), dim=-1)
-        log_p = (self.log_scale.exp() * vectors @ texts.T).log_softmax(-1)
-        belongs = self.belongs[chosen]
-        hard = -log_p.masked_fill(~belongs.to(device), -torch.inf).logsumexp(-1).mean()
-        soft = -(soft_targets(self.texts, belongs).to(device) * log_p).sum(-1).mean()
+        features, belongs = self.visual(images).float(), self.belongs[chosen]
+        with torch.autocast(device.type, enabled=False):  # cosines times 30 need more than bfloat16's three digits
+            vectors = F.normalize(features, dim=-1)
+            texts = F.normalize(self.text_map(self.texts.to(device)), dim=-1)
+            log_p = (self.log_scale.exp() * vectors @ texts.T).log_softmax(-1)
+            hard = -log_p.masked_fill(~belongs.to(device), -torch.inf).logsumexp(-1).mean()
+            soft = -(soft_targets(self.texts, belongs).to(device) * log_p).sum(-1).mean()
         return {"loss": (hard + soft) / 2, "contrast": hard.detach(), "scale": self.log_scale.detach().exp()}
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 
@@ -68,6 +68,13 @@ def load_tensors(path: str | Path) -> dict:
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error}); restore it, for example with "
                          "`dvc pull`") from error
+
+
+def load_tensors_and_metadata(path: str | Path) -> tuple[dict, dict[str, str]]:
+    """load_tensors, and the texts that save_tensors wrote beside the tensors."""
+    tensors = load_tensors(path)
+    with safe_open(path, "pt") as file:
+        return tensors, file.metadata() or {}
 
 
 def save_model(folder: str | Path, config: dict, tensors: dict) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from accelerate.utils import broadcast
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -18,7 +19,7 @@ from kdlib.io import array_hash
 from kdlib.tokenizer import Tokenizer, TokenizerConfig
 from kdlib.training import TrainSettings, seed_weights, train
 
-COMMITMENT, PERCEPTUAL, ADVERSARIAL = 0.25, 0.3, 0.03
+COMMITMENT, SQUARED, PERCEPTUAL, ADVERSARIAL = 0.25, 4.0, 0.2, 0.02
 
 
 class TokenizerObjective(nn.Module):
@@ -45,10 +46,11 @@ class TokenizerObjective(nn.Module):
         latents = self.tokenizer.latents(images)
         codes = self.tokenizer.nearest(latents.detach())
         self.revive(latents, codes, generator)
+        broadcast(self.tokenizer.network.quantize.embedding.weight.data)  # processes revive differently: the first's win
         quantised = self.tokenizer.look_up(codes)
         copies = self.tokenizer.reconstruct(latents + (quantised - latents).detach()).float()
         terms = {
-            "reconstruction": (copies - images).abs().mean() + 2 * F.mse_loss(copies, images),
+            "reconstruction": (copies - images).abs().mean() + SQUARED * F.mse_loss(copies, images),
             "codebook": F.mse_loss(quantised, latents.detach()) + COMMITMENT * F.mse_loss(latents, quantised.detach()),
             "perceptual": PERCEPTUAL * self.features.distance(copies, images)}
         if self.step >= self.gan_start:

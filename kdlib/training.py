@@ -10,19 +10,24 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from diffusers.training_utils import EMAModel
+from dvclive import Live
+from jaxtyping import Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from kdlib.io import load_model, save_model, tensors_hash
+from kdlib.io import load_tensors_and_metadata, save_tensors, tensors_hash
 
+CHECKPOINT_FILE = "training.safetensors"
 CHECKPOINT_INTERVAL_S = 60
 LOG_POINTS = 100
 
@@ -34,7 +39,11 @@ class TrainSettings:
     num_steps      optimiser steps                          warmup_steps  linear rise of the learning rate, then cosine
     batch_size     pictures a step, over all processes      ema_decay     of the averaged weights that are kept
     learning_rate  peak rate of AdamW                       precision     accelerate's mixed precision: "no" or "bf16"
-    seed           of rows, noise and augmentation          data_id       identity of what the rows stand for
+    seed           of rows, noise and augmentation          accumulation  forward passes of a process for one step
+    data_id        identity of what the rows stand for
+
+    A batch is split into processes x accumulation equal shards, each with its own random numbers: two processes do
+    what one does in two passes.
     """
 
     num_steps: int
@@ -47,6 +56,7 @@ class TrainSettings:
     clip_norm: float = 1.0
     ema_decay: float = 0.999
     precision: str = "bf16"
+    accumulation: int = 1
     data_id: str = ""
 
 
@@ -58,35 +68,33 @@ def train(objective: nn.Module, num_rows: int, settings: TrainSettings, checkpoi
     checkpoint  folder of the last checkpoint; a run of the same settings, weights and data goes on from there
 
     The history has a row for each LOG_POINTS-th of the run: step, images (seen so far), learning_rate and the mean of
-    what the objective returned. Raises FloatingPointError at a loss that is not finite, naming step, rows and
-    checkpoint; ValueError where the batch does not fit the rows.
+    what the objective returned; `checkpoint`/../curves holds it as DVCLive's files, too, for `dvc plots` and to watch.
+    Raises FloatingPointError at a loss that is not finite, naming step, rows and checkpoint; ValueError where the
+    batch does not fit the rows or cannot be split into equal shards.
     """
-    if not 1 <= settings.batch_size <= num_rows:
-        raise ValueError(f"batch_size = {settings.batch_size} does not fit {num_rows} training rows")
-    accelerator = Accelerator(mixed_precision=settings.precision, cpu=not torch.cuda.is_available())
+    accelerator = Accelerator(mixed_precision=settings.precision, cpu=not torch.cuda.is_available(), kwargs_handlers=[
+        DistributedDataParallelKwargs(find_unused_parameters=True)])
+    check_batch(num_rows, settings, accelerator.num_processes)
     optimizer = make_optimizer(objective, settings)
     run = Run(objective, optimizer, settings, Path(checkpoint))
     run.restore()
     forward, optimizer = accelerator.prepare(objective, optimizer)
     run.ema.to(accelerator.device)
     forward.train()
-    bar = tqdm(total=settings.num_steps, initial=run.step, unit=" steps", desc="train",
-               disable=not accelerator.is_main_process)
+    bar = tqdm(total=settings.num_steps * settings.batch_size, initial=run.step * settings.batch_size,
+               unit=" images", desc="train", disable=not accelerator.is_main_process)
     while run.step < settings.num_steps:
         run.set_learning_rate()
-        rows = step_rows(run.step, num_rows, settings)[accelerator.process_index::accelerator.num_processes]
-        generator = step_generator(settings.seed, run.step, accelerator.process_index)
-        with accelerator.autocast():
-            logs = forward(rows, generator)
-        if not torch.isfinite(logs["loss"]):
-            raise FloatingPointError(f"the loss is {logs['loss'].item()} at step {run.step}, rows {rows.tolist()}; "
+        rows = step_rows(run.step, num_rows, settings)
+        logs = add_gradients(forward, rows, run.step, settings, accelerator)
+        if not math.isfinite(logs["loss"]):
+            raise FloatingPointError(f"the loss is {logs['loss']} at step {run.step}, rows {rows.tolist()}; "
                                      f"lower the learning rate; {checkpoint} keeps the last good step, if any")
-        accelerator.backward(logs["loss"])
         accelerator.clip_grad_norm_(objective.parameters(), settings.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        run.advance({name: value.item() for name, value in logs.items()})
-        bar.update()
+        run.advance(logs)
+        bar.update(settings.batch_size)
         bar.set_postfix(loss=f"{run.history[-1]['loss']:.3f}", refresh=False)
         if accelerator.is_main_process and bar.format_dict["elapsed"] - run.saved_s > CHECKPOINT_INTERVAL_S:
             run.save()
@@ -97,6 +105,31 @@ def train(objective: nn.Module, num_rows: int, settings: TrainSettings, checkpoi
     run.ema.copy_to(objective.parameters())
     objective.eval()
     return pd.DataFrame(run.history).drop(columns="count")
+
+
+def check_batch(num_rows: int, settings: TrainSettings, num_processes: int) -> None:
+    """Raises ValueError where a batch does not fit the rows or cannot be split into equal shards."""
+    if not 1 <= settings.batch_size <= num_rows:
+        raise ValueError(f"batch_size = {settings.batch_size} does not fit {num_rows} training rows")
+    if settings.batch_size % (num_processes * settings.accumulation):
+        raise ValueError(f"batch_size = {settings.batch_size} is no multiple of {num_processes} processes x "
+                         f"{settings.accumulation} accumulated passes")
+
+
+def add_gradients(forward: nn.Module, rows: Int[Tensor, " batch"], step: int, settings: TrainSettings,
+                  accelerator: Accelerator) -> dict[str, float]:
+    """Adds up the gradients of this process's shards of the batch; returns the logs' means over all shards."""
+    num_shards = accelerator.num_processes * settings.accumulation
+    logs: dict[str, Tensor] = {}
+    for i in range(settings.accumulation):
+        shard = accelerator.process_index * settings.accumulation + i
+        generator = step_generator(settings.seed, step, shard)
+        with accelerator.no_sync(forward) if i < settings.accumulation - 1 else nullcontext():
+            with accelerator.autocast():
+                told = forward(rows[shard::num_shards], generator)
+            accelerator.backward(told["loss"] / settings.accumulation)
+        logs = {name: logs.get(name, 0.0) + value.detach() / settings.accumulation for name, value in told.items()}
+    return {name: value.item() for name, value in accelerator.reduce(logs, "mean").items()}
 
 
 def make_optimizer(objective: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
@@ -159,19 +192,25 @@ class Run:
                    learning_rate=self.optimizer.param_groups[0]["lr"])
 
     def save(self) -> None:
-        """Writes the checkpoint, whole or not at all."""
+        """Writes checkpoint and curves; each file is replaced in one move, so that a kill at any moment is harmless."""
         tensors = {f"model.{name}": tensor for name, tensor in self.objective.state_dict().items()}
         tensors |= {f"ema.{i}": tensor for i, tensor in enumerate(self.ema.shadow_params)}
         for i, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in state.items()}
-        save_model(self.folder, {"kind": "training-checkpoint", "fingerprint": self.fingerprint, "step": self.step,
-                                 "history": self.history}, tensors)
+        told = {"fingerprint": self.fingerprint, "step": self.step, "history": self.history}
+        save_tensors(self.folder / CHECKPOINT_FILE, tensors, {"training-checkpoint": json.dumps(told)})
+        write_curves(self.history, self.folder.parent / "curves")
 
     def restore(self) -> None:
         """Goes on from the checkpoint if there is one of this very run; another run's is left unused."""
-        if not (self.folder / "config.json").is_file():
+        for left_by_a_kill in self.folder.glob(f".{CHECKPOINT_FILE}.*"):
+            shutil.rmtree(left_by_a_kill)
+        if not (self.folder / CHECKPOINT_FILE).is_file():
             return
-        config, tensors = load_model(self.folder, "training-checkpoint")
+        tensors, metadata = load_tensors_and_metadata(self.folder / CHECKPOINT_FILE)
+        if "training-checkpoint" not in metadata:
+            raise ValueError(f"{self.folder / CHECKPOINT_FILE} is no training checkpoint of kdlib; move it away")
+        config = json.loads(metadata["training-checkpoint"])
         if config["fingerprint"] != self.fingerprint:
             tqdm.write(f"{self.folder} is from another run (settings, weights or data differ): starting anew")
             return
@@ -185,3 +224,12 @@ class Run:
                 _, i, key = name.split(".")
                 state.setdefault(int(i), {})[key] = tensor
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+
+
+def write_curves(history: list[dict], folder: Path) -> None:
+    """Writes the history as DVCLive does: a table of steps and values for each quantity, and the last values."""
+    with Live(str(folder), resume=False, save_dvc_exp=False, dvcyaml=None, report=None) as live:
+        for row in history:
+            live.step = row["step"]
+            for name in row.keys() - {"step", "count"}:
+                live.log_metric(name, row[name])

@@ -12,6 +12,7 @@ from kdlib.tokenizer import Tokenizer, TokenizerConfig
 from kdlib.tokenizer_training import (
     COMMITMENT,
     PERCEPTUAL,
+    SQUARED,
     TokenizerObjective,
     encode_pictures,
     reconstruct_pictures,
@@ -100,7 +101,7 @@ def test_the_loss_is_the_sum_of_its_terms_and_only_the_codebook_term_moves_codes
 
     copies = tokenizer.reconstruct(codes.detach())
     copies = copies.detach().requires_grad_()
-    terms = [(copies - images).abs().mean(), 2 * (copies - images).pow(2).mean(),
+    terms = [(copies - images).abs().mean(), SQUARED * (copies - images).pow(2).mean(),
              PERCEPTUAL * objective.features.distance(copies, images)]
     sum(terms).backward()
     spots = codes.detach().requires_grad_()

@@ -2,6 +2,11 @@
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,8 +18,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from kdlib import training
-from kdlib.io import load_model
-from kdlib.training import TrainSettings, make_optimizer, seed_weights, step_generator, step_rows, train
+from kdlib.io import load_tensors_and_metadata, save_tensors
+from kdlib.training import CHECKPOINT_FILE, TrainSettings, make_optimizer, seed_weights, step_generator, step_rows, train
 
 NUM_ROWS = 11
 
@@ -56,6 +61,11 @@ class Regression(nn.Module):
         self.calls.append(rows.tolist())
         self.seen += 1
         return {"loss": loss, "noise": noise.detach().mean()}
+
+
+def read_checkpoint(folder):
+    tensors, metadata = load_tensors_and_metadata(folder / CHECKPOINT_FILE)
+    return json.loads(metadata["training-checkpoint"]), tensors
 
 
 def assert_same(left, right):
@@ -141,7 +151,7 @@ def test_optimiser_clipping_schedule_and_average_are_what_they_say(tmp_path):
     clipped = slopes * np.minimum(1, settings.clip_norm / norms)
     objective = Slopes(torch.tensor(slopes, dtype=torch.float32))
     train(objective, NUM_ROWS, settings, tmp_path / "c")
-    raw = load_model(tmp_path / "c", "training-checkpoint")[1]
+    raw = read_checkpoint(tmp_path / "c")[1]
     for name, column, start, scale, decay in [("vector", 0, 2, 1, 0), ("matrix", 1, -3, 0.1, 0.5)]:
         last, average = adamw(clipped[:, column], settings, start, scale, decay)
         assert raw[f"model.{name}"].item() == pytest.approx(last, abs=1e-5)
@@ -195,13 +205,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(precision, tmp_path, monkeypa
     cut = Regression(interrupt_at=5)
     with pytest.raises(KeyboardInterrupt):
         train(cut, NUM_ROWS, settings, tmp_path / "cut")
-    assert load_model(tmp_path / "cut", "training-checkpoint")[0]["step"] == 5
+    assert read_checkpoint(tmp_path / "cut")[0]["step"] == 5
     resumed = Regression()
     resumed_history = train(resumed, NUM_ROWS, settings, tmp_path / "cut")
     assert len(resumed.calls) == 4 and cut.calls + resumed.calls == whole.calls
     assert_same(resumed.state_dict(), whole.state_dict())
     pd.testing.assert_frame_equal(resumed_history, whole_history, check_exact=True)
-    assert_same(*(load_model(tmp_path / run, "training-checkpoint")[1] for run in ("cut", "whole")))
+    assert_same(*(read_checkpoint(tmp_path / run)[1] for run in ("cut", "whole")))
 
 
 def test_a_run_cut_off_within_a_row_of_the_history(tmp_path, monkeypatch):
@@ -235,25 +245,16 @@ def test_a_checkpoint_of_another_run_is_left_unused(seed, changes, tmp_path, cap
     assert_same(foreign.state_dict(), fresh.state_dict())
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path):
-    folder = tmp_path / "c"
-    train(Regression(), NUM_ROWS, settings_of(), folder)
-    whole = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(whole[:len(whole) // 2])
-    with pytest.raises(ValueError, match=r"c/model\.safetensors is not a whole safetensors file"):
-        train(Regression(), NUM_ROWS, settings_of(), folder)
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"c/model\.safetensors"):
-        train(Regression(), NUM_ROWS, settings_of(), folder)
-    (folder / "config.json").write_text((folder / "config.json").read_text()[:-9])
-    with pytest.raises(ValueError, match=r"c/config\.json is not valid JSON"):
-        train(Regression(), NUM_ROWS, settings_of(), folder)
-
-
-def test_a_folder_of_another_kind_is_refused(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"kind": "tokenizer"}))
-    with pytest.raises(ValueError, match="'tokenizer', not a 'training-checkpoint'"):
-        train(Regression(), NUM_ROWS, settings_of(), tmp_path)
+def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path):
+    file = tmp_path / "c" / CHECKPOINT_FILE
+    train(Regression(), NUM_ROWS, settings_of(), file.parent)
+    whole = file.read_bytes()
+    file.write_bytes(whole[:len(whole) // 2])
+    with pytest.raises(ValueError, match=r"c/training\.safetensors is not a whole safetensors file"):
+        train(Regression(), NUM_ROWS, settings_of(), file.parent)
+    save_tensors(file, {"weight": torch.zeros(2)})
+    with pytest.raises(ValueError, match=r"c/training\.safetensors is no training checkpoint"):
+        train(Regression(), NUM_ROWS, settings_of(), file.parent)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
@@ -263,5 +264,132 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
         train(Regression(nan_at=4), NUM_ROWS, settings_of(), tmp_path / "c")
     message = str(caught.value)
     assert "nan at step 4" in message and f"rows {rows}" in message and str(tmp_path / "c") in message
-    config, tensors = load_model(tmp_path / "c", "training-checkpoint")
+    config, tensors = read_checkpoint(tmp_path / "c")
     assert config["step"] == 4 and all(t.isfinite().all() for t in tensors.values())
+
+
+# --- shards: accumulated passes, processes -------------------------------------------------------------------------
+
+class Noiseless(nn.Module):
+    """Regression without noise and batch statistics, so that splitting a batch changes nothing but rounding."""
+
+    def __init__(self):
+        super().__init__()
+        seed_weights(0)
+        self.net = nn.Linear(5, 1)
+        self.inputs = torch.randn(NUM_ROWS, 5, generator=torch.Generator().manual_seed(3))
+
+    def forward(self, rows, generator):
+        return {"loss": self.net(self.inputs[rows]).square().mean()}
+
+
+def test_accumulated_passes_add_up_to_the_batch(tmp_path):
+    whole, split = Noiseless(), Noiseless()
+    histories = [train(objective, NUM_ROWS, settings_of(batch_size=6, accumulation=passes), tmp_path / str(passes))
+                 for objective, passes in [(whole, 1), (split, 3)]]
+    np.testing.assert_allclose(histories[0].loss, histories[1].loss, rtol=1e-5)
+    torch.testing.assert_close(whole.net.weight, split.net.weight)
+
+
+def test_every_shard_has_its_own_noise(tmp_path):
+    objective = Regression()
+    train(objective, NUM_ROWS, settings_of(num_steps=1, batch_size=6, accumulation=2), tmp_path / "c")
+    assert sorted(sum(objective.calls, [])) == sorted(step_rows(0, NUM_ROWS, settings_of(batch_size=6)).tolist())
+    assert [len(rows) for rows in objective.calls] == [3, 3]
+
+
+def test_a_batch_that_cannot_be_split_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="batch_size = 5 is no multiple of 1 processes x 2 accumulated passes"):
+        train(Regression(), NUM_ROWS, settings_of(batch_size=5, accumulation=2), tmp_path / "c")
+
+
+TWO_PROCESSES = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_training import NUM_ROWS, Noisy, settings_of
+from kdlib.training import train
+train(Noisy(), NUM_ROWS, settings_of(batch_size=6), Path({folder!r}))
+"""
+
+
+class Noisy(Noiseless):
+    """Noiseless with noise of the shard's own generator."""
+
+    def forward(self, rows, generator):
+        noise = torch.randn(len(rows), 5, generator=generator)
+        return {"loss": self.net(self.inputs[rows] + noise).square().mean()}
+
+
+def test_two_processes_do_what_one_does_in_two_passes(tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "two")))
+    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)],
+                   check=True, timeout=300, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    train(Noisy(), NUM_ROWS, settings_of(batch_size=6, accumulation=2), tmp_path / "one")
+    (told, two), (_, one) = read_checkpoint(tmp_path / "two"), read_checkpoint(tmp_path / "one")
+    assert told["step"] == 9 and two.keys() == one.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, msg=name)
+
+
+# --- kills ---------------------------------------------------------------------------------------------------------
+
+KILLED = """
+import os, random, signal, sys, time
+from pathlib import Path
+import torch
+torch.set_num_threads({threads})
+sys.path.insert(0, {tests!r})
+from kdlib import training
+from test_training import NUM_ROWS, Regression, settings_of
+
+class Told(Regression):
+    def forward(self, rows, generator):
+        if len(self.calls) == 1:
+            os.write(told, b"x")
+        return super().forward(rows, generator)
+
+training.CHECKPOINT_INTERVAL_S = 0
+random.seed(0)
+for _ in range(20):
+    hear, told = os.pipe()
+    child = os.fork()
+    if child == 0:
+        training.train(Told(), NUM_ROWS, settings_of(num_steps=400), Path({folder!r}))
+        os._exit(0)
+    os.close(told)
+    os.read(hear, 1)
+    time.sleep(random.uniform(0, 0.1))
+    os.kill(child, signal.SIGKILL)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_run_killed_at_random_moments_ends_in_the_same_weights(tmp_path):
+    """kill -9 twenty times, mostly within a save: each step saves there."""
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "killed" / "c"),
+                                    threads=torch.get_num_threads()))
+    told = subprocess.run([sys.executable, str(script)], check=True, timeout=300, stdout=subprocess.PIPE, text=True)
+    assert told.stdout.split() == [str(-signal.SIGKILL)] * 20
+    reached = read_checkpoint(tmp_path / "killed" / "c")[0]["step"]
+    assert 20 <= reached < 400
+    resumed, whole = Regression(), Regression()
+    train(resumed, NUM_ROWS, settings_of(num_steps=400), tmp_path / "killed" / "c")
+    train(whole, NUM_ROWS, settings_of(num_steps=400), tmp_path / "whole" / "c")
+    assert len(resumed.calls) == 400 - reached
+    assert_same(resumed.state_dict(), whole.state_dict())
+    assert_same(*(read_checkpoint(tmp_path / run / "c")[1] for run in ("killed", "whole")))
+    assert [file.name for file in (tmp_path / "killed" / "c").iterdir()] == [CHECKPOINT_FILE]
+
+
+# --- curves --------------------------------------------------------------------------------------------------------
+
+def test_curves_are_the_history(tmp_path):
+    history = train(Regression(), NUM_ROWS, settings_of(), tmp_path / "c")
+    assert json.loads((tmp_path / "curves" / "metrics.json").read_text())["step"] == 9
+    for name in ("loss", "noise", "learning_rate", "images"):
+        table = pd.read_csv(tmp_path / "curves" / "plots" / "metrics" / f"{name}.tsv", sep="\t")
+        assert table.step.tolist() == history.step.tolist()
+        np.testing.assert_allclose(table[name], history[name], rtol=1e-12)

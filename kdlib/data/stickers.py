@@ -184,7 +184,7 @@ def name_key(name: str) -> str:
 
 
 def fold_concepts(table: pd.DataFrame, sets: dict[str, dict]) -> pd.DataFrame:
-    """Adds concept, title and keywords: names are one concept when they share a key, an alias or a code point.
+    """Adds concept, title and keywords: names are one concept when they share a key, alias, code point or drawing.
 
     Folding too much only joins two concepts; folding too little would leak evaluation concepts into training.
     """
@@ -195,7 +195,9 @@ def fold_concepts(table: pd.DataFrame, sets: dict[str, dict]) -> pd.DataFrame:
             node = parent[node]
         return node
 
-    for left, right in itertools.chain.from_iterable(same_concept(style, sets[style]) for style in STYLES):
+    drawings = table.groupby("svg").base.agg(lambda bases: [name_key(base) for base in bases])
+    same_drawing = [(keys[0], key) for keys in drawings for key in keys[1:]]
+    for left, right in itertools.chain(same_drawing, *(same_concept(style, sets[style]) for style in STYLES)):
         parent[max(find(left), find(right))] = min(find(left), find(right))
     roots = [find(name_key(base)) for base in table.base]
     names = defaultdict(Counter)
@@ -236,13 +238,10 @@ def same_concept(style: str, icon_set: dict) -> list[tuple[str, str]]:
 def make_prompts(table: pd.DataFrame) -> pd.DataFrame:
     """The evaluation prompts: titles of held-out concepts in order of their hash, then about 200 composed ones.
 
-    No prompts are: a concept that one set alone draws, since its name is often that set's own ("cloudtwo", "dash"), and
-    one of which a set uses the very same drawing for a training concept, too (some draw one figure for man and person).
+    A concept that one set alone draws is no prompt, since its name is often that set's own ("cloudtwo", "dash").
     """
     num_styles = table.groupby("concept")["style"].transform("nunique")
-    twins = table.concept[table.groupby("svg").split.transform("nunique") > 1]
-    named = (table.split == "test") & (num_styles >= 2) & ~table.concept.isin(set(twins))
-    held_out = table[named].drop_duplicates("concept")
+    held_out = table[(table.split == "test") & (num_styles >= 2)].drop_duplicates("concept")
     held_out = held_out.iloc[np.argsort([_hash(c) for c in held_out.concept])]
     known = {name_key(name) for name in table.name}
     composed = [p for p in compose_prompts() if name_key(re.sub(r"^an? ", "", p).replace(" ", "-")) not in known]
