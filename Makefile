@@ -20,7 +20,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export HF_HUB_OFFLINE ?= 1
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: help environment data reproduce scratch test lab site lock clean
+.PHONY: help environment data reproduce scratch test bench lab site lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -51,6 +51,9 @@ scratch: environment data ## run every stage of PRESET from nothing, whatever is
 test: environment data ## all tests, the whole pipeline at preset quick among them
 	OMP_NUM_THREADS=1 pytest -n 2 -m "not pipeline"
 	pytest -m pipeline
+
+bench: environment ## time ours beside a plain restatement, and beside VQ-Diffusion itself with REFERENCE=checkout
+	python -m benchmarks.discrete $(if $(REFERENCE),--reference "$(REFERENCE)") $(if $(OUT),--out "$(OUT)")
 
 lab: environment data ## JupyterLab on this machine's loopback; open the address that it prints
 	jupyter lab --ip=127.0.0.1 --no-browser $(if $(filter 0,$(shell id -u)),--allow-root) --LabApp.news_url=None \

@@ -46,7 +46,7 @@ class TokenizerObjective(nn.Module):
         latents = self.tokenizer.latents(images)
         codes = self.tokenizer.nearest(latents.detach())
         self.revive(latents, codes, generator)
-        broadcast(self.tokenizer.network.quantize.embedding.weight.data)  # processes revive differently: the first's win
+        broadcast(self.tokenizer.network.quantize.embedding.weight.data)  # where processes revived differently
         quantised = self.tokenizer.look_up(codes)
         copies = self.tokenizer.reconstruct(latents + (quantised - latents).detach()).float()
         terms = {

@@ -19,7 +19,15 @@ from torch import nn
 
 from kdlib import training
 from kdlib.io import load_tensors_and_metadata, save_tensors
-from kdlib.training import CHECKPOINT_FILE, TrainSettings, make_optimizer, seed_weights, step_generator, step_rows, train
+from kdlib.training import (
+    CHECKPOINT_FILE,
+    TrainSettings,
+    make_optimizer,
+    seed_weights,
+    step_generator,
+    step_rows,
+    train,
+)
 
 NUM_ROWS = 11
 

@@ -1,0 +1,103 @@
+"""benchmarks: the restated side computes what kdlib computes, and a tiny run has all its rows."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from kdlib import discrete, transformer
+from kdlib.discrete import Schedule
+from kdlib.types import Condition
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks import contenders, restated  # noqa: E402
+from benchmarks import discrete as benchmark  # noqa: E402
+from benchmarks.contenders import Shape  # noqa: E402
+from benchmarks.reference import load  # noqa: E402
+
+BATCH, POSITIONS, CODES, STEPS = 5, 7, 3, 11
+
+
+def problem(uniform_share):
+    """A schedule, codes, noisy codes at t (1 and N among them) and logits."""
+    torch.manual_seed(0)
+    schedule = Schedule(STEPS, uniform_share=uniform_share)
+    t = torch.tensor([1, 2, 5, 8, STEPS])
+    x_0 = torch.randint(CODES, (BATCH, POSITIONS))
+    x_t = discrete.q_sample(schedule, x_0, t, CODES)
+    x_t[:, 0] = CODES
+    return schedule, t, x_0, x_t, torch.randn(BATCH, POSITIONS, CODES, dtype=torch.float64)
+
+
+def log_letters(logits):
+    return F.pad(logits.log_softmax(-1).transpose(1, 2), (0, 0, 0, 1), value=restated.LOWEST)
+
+
+@pytest.mark.parametrize("uniform_share", [1e-6, 0.1])
+def test_the_restated_posterior_is_kdlibs(uniform_share):
+    schedule, t, _, x_t, logits = problem(uniform_share)
+    wanted = discrete.posterior(schedule, x_t, logits.softmax(-1), t - 1, t)
+    got = restated.posterior(schedule, log_letters(logits), restated.log_one_hot(x_t, CODES + 1).double(), t)
+    torch.testing.assert_close(got.exp().transpose(1, 2), wanted, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("uniform_share, tolerance", [(1e-6, 1e-4), (0.1, 1e-8)])
+def test_the_restated_loss_is_kdlibs(uniform_share, tolerance):
+    schedule, t, x_0, x_t, logits = problem(uniform_share)
+    if schedule.pure_masking:  # kdlib then takes codes for known; the restated side leaves the network to say so
+        logits += 60 * F.one_hot(x_t, CODES + 1)[..., :CODES]
+    terms, x0_terms = discrete.loss_terms(schedule, logits, x_0, x_t, t)
+    got = restated.loss_rows(schedule, log_letters(logits), *(
+        restated.log_one_hot(x, CODES + 1).double() for x in (x_0, x_t)), t, xi=0.3)
+    torch.testing.assert_close(got, terms + 0.3 * torch.where(t > 1, x0_terms, 0), rtol=tolerance, atol=tolerance)
+
+
+def test_explicit_attention_is_attention():
+    torch.manual_seed(0)
+    q, k, v = torch.randn(2, 3, 5, 4), torch.randn(2, 3, 7, 4), torch.randn(2, 3, 7, 4)
+    with restated.explicit_attention():
+        got = transformer.attend(q, k, v)
+    torch.testing.assert_close(got, transformer.attend(q, k, v))
+
+
+def test_a_restated_sampling_step_draws_from_kdlibs_guided_posterior():
+    """Many equal rows: the frequencies of the letters after one step."""
+    schedule, rows = Schedule(STEPS, uniform_share=0.1), 20_000
+    given, null = torch.randn(2, CODES, generator=torch.Generator().manual_seed(0))
+
+    def denoise(x_t, t, condition):
+        return torch.where(condition.query.any(1)[:, None, None], given, null).expand(*x_t.shape, CODES)
+
+    condition, t = Condition(torch.ones(rows, 5), torch.ones(rows, 2, 5)), torch.full((rows,), 6)
+    x_t = torch.tensor([CODES, 0]).expand(rows, 2)
+    torch.manual_seed(0)
+    log_x = restated.log_one_hot(x_t, CODES + 1)
+    got = restated.sampling_step(schedule, denoise, log_x, t, condition, 3.0).exp().mean(0).T
+    log_p = discrete.predict_x0(denoise, x_t[:1], t[:1], Condition(torch.ones(1, 5), torch.ones(1, 2, 5)),
+                                torch.ones(1, 2, dtype=torch.bool), guidance_scale=3.0)
+    wanted = discrete.posterior(schedule, x_t[:1], log_p.exp()[None], t[:1] - 1, t[:1])[0]
+    torch.testing.assert_close(got, wanted, rtol=0, atol=0.015)
+
+
+def test_a_tiny_run_has_all_its_rows():
+    table = benchmark.benchmark({"tiny": Shape(1, 8, 2, 9, 5, batch=3, k=2, embedding_dim=7)}, None, repetitions=1,
+                                peaks={"fp32": 1e9, "bf16": 1e9})
+    assert table.contender.tolist() == [contenders.OURS, contenders.OURS_FP32, contenders.RESTATED]
+    assert table.parameters_M.nunique() == 1 and (table.drop(columns=["shape", "contender", "step_peak_MiB",
+                                                                      "memory_ratio"]) > 0).all(axis=None)
+    assert table[["train_ratio", "step_ratio"]].iloc[0].tolist() == [1, 1]
+
+
+def test_memory_counts_what_a_step_takes():
+    """One full-size logits tensor at least; and the restated side, with its float64 tensors, takes more."""
+    shape = Shape(1, 8, 2, 1024, 1001, batch=4, k=2, embedding_dim=7)
+    ours, restated_ = (contenders.run_step_alone(name, shape, None, "sample")[2]
+                       for name in (contenders.OURS_FP32, contenders.RESTATED))
+    assert 2 * 4 * 1024 * 1001 * 4 < ours < restated_
+
+
+def test_a_folder_that_is_no_reference_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no checkout of microsoft/VQ-Diffusion"):
+        load(tmp_path)
