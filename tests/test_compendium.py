@@ -17,7 +17,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MODULES = sorted((ROOT / "kdlib").rglob("*.py"))
 ORDER = ["types", "io", "params", "data", "encoder", "retrieval", "tokenizer", "transformer", "unet", "discrete",
          "continuous", "conditioning", "training", "encoder_training", "tokenizer_training", "denoiser_training",
-         "pipeline", "manipulation", "metrics", "report", "cli", "notebook", "__init__"]
+         "pipeline", "manipulation", "metrics", "judge", "report", "cli", "notebook", "__init__"]
 LEFT_TO_RIGHT = {name: place for place, name in enumerate(ORDER)}
 PARAMS = load_params(ROOT)
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -127,7 +127,8 @@ def test_a_stage_runs_its_notebook_and_watches_its_parameters(path):
 
 def test_stages_write_under_reports_only_and_have_a_notebook_each():
     for name, stage in STAGES.items():
-        outs = [next(iter(out)) if isinstance(out, dict) else out for out in stage["outs"] + stage.get("metrics", [])]
+        outs = [next(iter(out)) if isinstance(out, dict) else out for out in
+                sum((stage.get(kind, []) for kind in ("outs", "metrics", "plots")), [])]
         assert all(out.startswith("reports/${item.preset}/") for out in outs), name
         assert stage["matrix"] == {"preset": "${presets}"}
     assert {stage_of(path) for path in NOTEBOOKS} == set(STAGES) - {"report"}

@@ -16,7 +16,7 @@ from PIL import Image
 from kdlib.io import write_json
 from kdlib.notebook import normalise, write_notebook
 from kdlib.report import figures
-from kdlib.report.site import TRAINED, as_page, build_report, metrics_table
+from kdlib.report.site import MEASURED, as_page, build_report, metrics_table
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><circle cx="8" cy="8" r="5" fill="red"/></svg>'
 FORMULA = r"""
@@ -49,7 +49,7 @@ def toy_results(root: Path) -> None:
                  "licence": "Apache-2.0", "score": 0.5}
     write_json(results / "generation" / "samples.json",
                [{"prompt": "an <apple>", "picture": "000.png", "neighbours": [neighbour]}])
-    for stage in TRAINED:
+    for stage in MEASURED:
         write_json(results / stage / "metrics.json", {"recall": {"at_10": 0.61234}, "num_pictures": 12345})
 
 
@@ -126,10 +126,12 @@ def test_a_missing_result_is_named(tmp_path):
 
 
 def test_metrics_carry_the_preset():
-    table = metrics_table({"index": {"a": {"b": 0.123456}, "c": 7}}, "toy")
+    interval = {"value": 0.5, "low": 0.25, "high": 0.75}
+    table = metrics_table({"index": {"a": {"b": 0.123456}, "c": 7, "d": interval}}, "toy")
     assert table.splitlines()[2:] == [
         '| index | a.b | 0.1235 | <span class="kd-badge">preset toy</span> |',
-        '| index | c | 7 | <span class="kd-badge">preset toy</span> |']
+        '| index | c | 7 | <span class="kd-badge">preset toy</span> |',
+        '| index | d | 0.5 [0.25, 0.75] | <span class="kd-badge">preset toy</span> |']
 
 
 # --- figures -------------------------------------------------------------------------------------------------------

@@ -18,9 +18,10 @@ from kdlib.io import atomic_path, read_json
 from kdlib.params import find_root, load_preset
 from kdlib.report import mathml
 
-TRAINED = ("encoder", "index", "tokenizer", "training", "generation")
+MEASURED = ("encoder", "index", "tokenizer", "training", "generation", "judge", "evaluation")
 MEANING = {"quick": "a test of the machinery, in which nothing has converged", "cpu": "trained on CPU cores",
            "gpu": "trained on one GPU", "paper": "the paper's sizes"}
+INTERVAL = {"value", "low", "high"}
 FIRST_ROWS = 8
 SHOWN_NEIGHBOURS = 5
 THUMBNAIL_PX = 64
@@ -100,7 +101,7 @@ def write_result_pages(preset: str, results: Path, names: list[str], source: Pat
     (source / "_static" / "neighbours").mkdir()
     for id in {n["id"] for sample in samples for n in sample["neighbours"][:SHOWN_NEIGHBOURS]}:
         catalogue.picture(id, THUMBNAIL_PX).save(source / "_static" / "neighbours" / file_name(id), optimize=True)
-    metrics = {stage: read_json(results / stage / "metrics.json") for stage in TRAINED}
+    metrics = {stage: read_json(results / stage / "metrics.json") for stage in MEASURED}
     listed = "\n".join(names)
     (source / "index.md").write_text(FIRST_PAGE.format(
         badge=badge(preset), meaning=MEANING.get(preset, "see params.yaml"), rows=grid_table(samples[:FIRST_ROWS]),
@@ -125,6 +126,9 @@ the database, the picture drawn from them. All {num} prompts are on [their own p
 {rows}
 
 ## Figures so far
+
+In brackets: 95% intervals over prompts. The judge is a network that never takes part in drawing; its own page and that
+of the evaluation say what these figures mean, and what they don't.
 
 {metrics}
 
@@ -175,16 +179,19 @@ def grid_table(samples: list[dict]) -> str:
 
 
 def flatten(values: dict, prefix: str = "") -> dict:
-    """Nested dictionaries as one with dotted names."""
+    """Nested dictionaries as one with dotted names; a value with its interval stays together."""
     flat = {}
     for name, value in values.items():
-        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        nested = isinstance(value, dict) and value.keys() != INTERVAL
+        flat |= flatten(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
     return flat
 
 
 def metrics_table(metrics: dict[str, dict], preset: str) -> str:
     """stage -> its metrics.json as a Markdown table, each number with the preset's badge."""
     def show(value) -> str:
+        if isinstance(value, dict):
+            return f"{value['value']:.4g} [{value['low']:.4g}, {value['high']:.4g}]"
         return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
     lines = [f"| {stage} | {name} | {show(value)} | {badge(preset)} |"
