@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from kdlib.encoder import Encoder, StickerPreprocess, build_sticker_clip, normalise_pixels, sticker_tokenizer
 from kdlib.tokenizer import Tokenizer, TokenizerConfig
 from kdlib.tokenizer_training import (
+    ADVERSARIAL,
     COMMITMENT,
     PERCEPTUAL,
     SQUARED,
@@ -70,7 +71,7 @@ def test_adversarial_terms_are_hinge_losses(objective):
     real, fake = (objective.critic(x).detach().double().numpy() for x in (images, copies))
     assert terms["critic"].item() == pytest.approx(
         (np.maximum(0, 1 - real).mean() + np.maximum(0, 1 + fake).mean()) / 2, rel=1e-5)
-    assert terms["tokenizer"].item() == pytest.approx(-0.03 * fake.mean(), rel=1e-4)
+    assert terms["tokenizer"].item() == pytest.approx(-ADVERSARIAL * fake.mean(), rel=1e-4)
 
 
 def test_the_critic_learns_from_its_own_term_alone(objective):
