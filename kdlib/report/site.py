@@ -120,8 +120,8 @@ at preset {badge}: {meaning}. Every number and picture below was made by the not
 
 ## From a prompt to a picture
 
-The prompts are names of things that no model here was trained on. Left to right: the prompt, its nearest pictures in
-the database, the picture drawn from them. All {num} prompts are on [their own page](pictures.md).
+The prompts are names of things that nothing which draws was trained on. Left to right: the prompt, its nearest
+pictures in the database, the picture drawn from them. All {num} prompts are on [their own page](pictures.md).
 
 {rows}
 
