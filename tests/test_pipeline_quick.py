@@ -29,6 +29,8 @@ def copy_tree(target: Path) -> None:
         shutil.copy2(ROOT / name, target / name)
     (target / "dvc.lock").unlink(missing_ok=True)
     subprocess.run(["git", "init", "--quiet"], cwd=target, check=True)
+    author = ["-c", "user.name=test", "-c", "user.email=test@localhost"]  # DVCLive wants a commit to start from
+    subprocess.run(["git", *author, "commit", "--quiet", "--allow-empty", "-m", "start"], cwd=target, check=True)
 
 
 def start(root: Path, command: str) -> subprocess.Popen:
