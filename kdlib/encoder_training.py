@@ -11,8 +11,15 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from kdlib.encoder import Encoder, build_sticker_clip, normalise_pixels, pooled_texts, trained_tensors
-from kdlib.io import array_hash, save_model
+from kdlib.encoder import (
+    Encoder,
+    StickerPreprocess,
+    build_sticker_clip,
+    normalise_pixels,
+    pooled_texts,
+    sticker_tokenizer,
+)
+from kdlib.io import array_hash
 from kdlib.training import TrainSettings, seed_weights, train
 
 
@@ -83,7 +90,8 @@ def train_encoder(stickers: pd.DataFrame, pictures: np.ndarray, folder: str | Pa
                   batch_size: int, num_steps: int, learning_rate: float, seed: int) -> pd.DataFrame:
     """Trains on the split "train" of `stickers` (row i is pictures[i]) and saves `folder`/model; returns the history.
 
-    Checkpoints to `folder`/checkpoint and goes on from there when it was cut off.
+    Checkpoints to `folder`/checkpoint and goes on from there when it was cut off. The contrast trains both maps; the
+    text map is then put where the pictures are, by `text_map_to_pictures`.
     """
     rows = np.flatnonzero(stickers.split == "train")
     table = stickers.iloc[rows].reset_index(drop=True)
@@ -95,9 +103,25 @@ def train_encoder(stickers: pd.DataFrame, pictures: np.ndarray, folder: str | Pa
     settings = TrainSettings(num_steps=num_steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
                              data_id=array_hash(pictures[rows], np.array(captions_of(table), dtype=str)))
     history = train(objective, len(groups), settings, Path(folder) / "checkpoint")
-    save_model(Path(folder) / "model", {"kind": "sticker-encoder", "vision_model": vision_model,
-                                        "size_px": pictures.shape[1]}, trained_tensors(model))
+    encoder = Encoder(model, StickerPreprocess(pictures.shape[1]), sticker_tokenizer(), f"sticker/{vision_model}")
+    vectors = torch.from_numpy(encoder.encode_images(pictures[rows]))
+    model.text.proj.weight.copy_(text_map_to_pictures(objective.texts, objective.belongs, vectors))
+    encoder.save(Path(folder) / "model")
     return history
+
+
+def text_map_to_pictures(texts: Float[Tensor, "texts width"], belongs: Bool[Tensor, "pictures texts"],
+                         vectors: Float[Tensor, "pictures dim"], ridge: float = 1.0) -> Float[Tensor, "dim width"]:
+    """The linear map that takes each text nearest to the mean direction of its pictures: ridge regression.
+
+    Contrast only asks that a text be nearer to its own pictures than other texts are, and leaves the two kinds of
+    vectors in separate cones (the modality gap; Liang et al., 2022). A generator that was shown pictures' vectors is
+    then asked with vectors such as it has never seen.
+    """
+    texts = texts.double()
+    means = F.normalize(belongs.T.double() @ vectors.double(), dim=-1)
+    penalty = ridge * torch.eye(texts.shape[1], dtype=torch.float64)
+    return torch.linalg.solve(texts.T @ texts + penalty, texts.T @ means).T.float()
 
 
 def captions_of(table: pd.DataFrame) -> list[str]:

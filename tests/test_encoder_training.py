@@ -8,8 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from kdlib.encoder import Encoder, build_sticker_clip, normalise_pixels
-from kdlib.encoder_training import EncoderObjective, augment, retrieval_recall, soft_targets, train_encoder
+from kdlib.encoder import Encoder, build_sticker_clip, normalise_pixels, pooled_texts
+from kdlib.encoder_training import (
+    EncoderObjective,
+    augment,
+    retrieval_recall,
+    soft_targets,
+    text_map_to_pictures,
+    train_encoder,
+)
 from kdlib.training import step_generator
 
 SIZE = 32
@@ -171,3 +178,39 @@ def test_a_tiny_run_is_deterministic_and_never_looks_at_held_out_pictures(pictur
     assert files[0] == files[1]
     encoder = Encoder.load(tmp_path / "a" / "model")
     assert isinstance(encoder.model.visual, nn.Module) and encoder.encode_images(pictures).shape == (5, encoder.dim)
+    texts = pooled_texts(encoder.model, ["apple", "cat", "dog", "hound", "red apple"]).double().numpy()
+    drawn = encoder.encode_images(pictures[:4]).astype(np.float64)
+    own = np.array([[1, 0, 0, 0, 1], [0, 1, 0, 0, 0], [0, 0, 1, 1, 0], [0, 1, 0, 0, 0]])
+    np.testing.assert_allclose(encoder.model.text.proj.weight.numpy(), ridge_by_least_squares(texts, own, drawn, 1.0),
+                               atol=2e-3)  # saved as float16
+
+
+# --- from beside the pictures to among them ------------------------------------------------------------------------
+
+def ridge_by_least_squares(texts, belongs, vectors, ridge):
+    """Ridge regression as plain least squares with sqrt(ridge) rows of the identity below."""
+    means = np.stack([vectors[column.astype(bool)].sum(0) for column in belongs.T])
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    width = texts.shape[1]
+    rows = np.concatenate([texts, np.sqrt(ridge) * np.eye(width)])
+    return np.linalg.lstsq(rows, np.concatenate([means, np.zeros((width, means.shape[1]))]), rcond=None)[0].T
+
+
+@pytest.mark.parametrize("ridge", [0.1, 1.0])
+def test_the_text_map_is_a_ridge_regression(ridge):
+    random = np.random.default_rng(0)
+    texts, vectors = random.standard_normal((5, 7)), random.standard_normal((11, 3))
+    belongs = np.eye(5, dtype=bool)[np.arange(11) % 5]
+    found = text_map_to_pictures(torch.tensor(texts).float(), torch.tensor(belongs), torch.tensor(vectors).float(),
+                                 ridge)
+    np.testing.assert_allclose(found.numpy(), ridge_by_least_squares(texts, belongs, vectors, ridge), atol=1e-5)
+
+
+def test_texts_land_on_pictures_where_a_linear_map_can_bring_them():
+    random = np.random.default_rng(1)
+    texts = np.linalg.qr(random.standard_normal((7, 5)))[0].T
+    vectors = random.standard_normal((5, 3))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = text_map_to_pictures(torch.tensor(texts).float(), torch.eye(5, dtype=torch.bool),
+                                 torch.tensor(vectors).float(), ridge=1e-6).numpy()
+    np.testing.assert_allclose(texts @ found.T, vectors, atol=1e-4)
