@@ -1,6 +1,7 @@
 """kdlib.metrics: closed forms of Gaussians, exhaustive oracles, invariants, what small samples do."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from kdlib.metrics import (
     frechet_bias,
     frechet_distance,
     precision_recall,
+    share_interval,
 )
 
 seeds = st.integers(0, 999)
@@ -238,6 +240,47 @@ def test_distances_between_equal_rows_are_zero():
 
 
 # --- certainty -----------------------------------------------------------------------------------------------------
+
+def share_of(num_hits, num_prompts):
+    return share_interval(np.arange(num_prompts) < num_hits)
+
+
+@given(num_prompts=st.integers(1, 200))
+@settings(max_examples=30, deadline=None)
+def test_the_share_of_none_and_of_all_has_the_closed_interval(num_prompts):
+    reach = 1 - 0.025 ** (1 / num_prompts)
+    assert share_of(0, num_prompts) == pytest.approx((0, 0, reach), abs=1e-9)
+    assert share_of(num_prompts, num_prompts) == pytest.approx((1, 1 - reach, 1), abs=1e-9)
+
+
+@given(num_prompts=st.integers(2, 40), data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_at_the_ends_of_a_share_s_interval_each_tail_has_its_40th(num_prompts, data):
+    """By enumeration of the binomial; misses taken for hits mirror the interval."""
+    num_hits = data.draw(st.integers(1, num_prompts - 1))
+    share, low, high = share_of(num_hits, num_prompts)
+    chances = lambda p: [math.comb(num_prompts, i) * p ** i * (1 - p) ** (num_prompts - i)
+                         for i in range(num_prompts + 1)]
+    assert share == num_hits / num_prompts and low < share < high
+    assert sum(chances(low)[num_hits:]) == pytest.approx(0.025, abs=1e-9)
+    assert sum(chances(high)[:num_hits + 1]) == pytest.approx(0.025, abs=1e-9)
+    assert share_of(num_prompts - num_hits, num_prompts) == pytest.approx((1 - share, 1 - high, 1 - low), abs=1e-9)
+
+
+@pytest.mark.parametrize("num_prompts", [3, 17, 64])
+@pytest.mark.parametrize("share", [0.003, 0.05, 0.31, 0.5, 0.96])
+def test_the_interval_of_a_share_holds_the_truth_nineteen_times_of_twenty(num_prompts, share):
+    """Of all outcomes, by their probability."""
+    intervals = [share_of(num_hits, num_prompts) for num_hits in range(num_prompts + 1)]
+    held = sum(math.comb(num_prompts, i) * share ** i * (1 - share) ** (num_prompts - i)
+               for i, interval in enumerate(intervals) if interval.low <= share <= interval.high)
+    assert 0.95 <= held <= 1 + 1e-12
+
+
+def test_a_share_of_no_prompts_is_refused():
+    with pytest.raises(ValueError, match="no prompts"):
+        share_of(0, 0)
+
 
 def test_bootstrap_of_a_mean_is_the_normal_interval():
     values = draw(0, 500, 1)[:, 0]
