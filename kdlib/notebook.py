@@ -1,6 +1,7 @@
 """Runs one notebook of the compendium as a stage: parameters from params.yaml in, an executed notebook out.
 
     python -m kdlib.notebook notebooks/02_encoder.ipynb cpu
+    python -m kdlib.notebook notebooks/10_variant.ipynb cpu conditioning=concat     an item of the stage's matrix
 
 What is written has no times, random ids, progress bars or addresses in it, so that two runs hash equal.
 """
@@ -15,7 +16,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +28,7 @@ METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "na
             "language_info": {"name": "python", "pygments_lexer": "ipython3"}}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 ADDRESS = re.compile(r"\b0x[0-9a-f]{8,16}\b")
+ITEM_TYPES = {"int": int, "float": float, "str": str}
 
 
 def stage_of(notebook: str | Path) -> str:
@@ -56,17 +58,41 @@ def declared_parameters(notebook: nbformat.NotebookNode) -> dict[str, tuple[str,
     return declared
 
 
-def stage_parameters(preset: str, values: dict, stage: str, declared: set[str]) -> dict:
-    """What a notebook receives: `preset`, the preset's shared scalars that it declares, and its stage's group.
+def parse_item(texts: Sequence[str], declared: dict[str, tuple[str, object]]) -> dict[str, int | float | str]:
+    """An item of a stage's matrix, from texts "name=value", each value of the type that the notebook declares.
+
+    Raises ValueError for a text without "=", a name that is not declared or given twice, a type other than int, float
+    and str, or a value that is not of its type or not fit for a file's name.
+    """
+    item = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or name not in declared.keys() - {"preset"} - item.keys():
+            raise ValueError(f"{text!r} is no item: write name=value, once, with a name that the notebook's parameters "
+                             f"cell declares: {', '.join(declared)}")
+        kind = declared[name][0]
+        if kind not in ITEM_TYPES or not re.fullmatch(r"[\w.+-]+", value):
+            raise ValueError(f"{text!r} can't be an item: {name} is declared {kind}; it takes int, float or str, and a "
+                             "value of letters, digits and _ . + -")
+        try:
+            item[name] = ITEM_TYPES[kind](value)
+        except ValueError:
+            raise ValueError(f"{text!r}: {name} is declared {kind}, and {value!r} is none") from None
+    return item
+
+
+def stage_parameters(preset: str, values: dict, stage: str, declared: set[str], item: dict | None = None) -> dict:
+    """What a notebook receives: `preset`, the preset's shared scalars that it declares, its stage's group, an item.
 
     values    the preset's part of params.yaml
     declared  names in the notebook's parameters cell
+    item      values of this run of the stage (see `parse_item`); they take the place of the group's
     Raises ValueError when params.yaml has no such stage, or the two sets of names differ.
     """
     if not isinstance(values.get(stage), dict):
         raise ValueError(f"params.yaml has no group {stage!r} in preset {preset!r}; add one (`{stage}: {{}}` will do)")
     shared = {name: value for name, value in values.items() if not isinstance(value, dict) and name in declared}
-    given = {"preset": preset, **shared, **values[stage]}
+    given = {"preset": preset, **shared, **values[stage], **(item or {})}
     if unknown := sorted(set(given) - declared):
         raise ValueError(f"the notebook's parameters cell does not declare {', '.join(unknown)} of {preset}.{stage}")
     if missing := sorted(declared - set(given)):
@@ -146,25 +172,27 @@ def own_kernel() -> Iterator[None]:
             os.environ.update(before)
 
 
-def executed_path(notebook: str | Path, preset: str, root: Path) -> Path:
-    """Where a stage leaves its executed notebook."""
-    return root / "reports" / preset / "notebooks" / Path(notebook).name
+def executed_path(notebook: str | Path, preset: str, root: Path, item: Sequence[str] = ()) -> Path:
+    """Where a stage leaves its executed notebook; an item's values are added to the name: 10_variant-ours.ipynb."""
+    name = "-".join([Path(notebook).stem, *(text.partition("=")[2] for text in item)])
+    return root / "reports" / preset / "notebooks" / f"{name}.ipynb"
 
 
-def run_notebook(notebook: str | Path, preset: str, root: str | Path | None = None) -> Path:
-    """Executes a notebook for a preset and returns the path of the normalised result.
+def run_notebook(notebook: str | Path, preset: str, root: str | Path | None = None, item: Sequence[str] = ()) -> Path:
+    """Executes a notebook for a preset, and an item of its stage's matrix; returns where the normalised result lies.
 
-    The result is reports/<preset>/notebooks/<name>.ipynb. Where a cell raises, that file holds the notebook up to the
-    error and papermill's PapermillExecutionError goes to the caller. Raises ValueError for wrong parameters.
+    Where a cell raises, the file holds the notebook up to the error and papermill's
+    PapermillExecutionError goes to the caller. Raises ValueError for wrong parameters.
     """
     import papermill  # takes a second
     from traitlets.config import Config
 
     root = Path(root or find_root()).resolve()
     source = Path(notebook).resolve()
-    declared = set(declared_parameters(read_notebook(source)))
-    parameters = stage_parameters(preset, load_preset(preset, root), stage_of(source), declared)
-    target = executed_path(source, preset, root)
+    declared = declared_parameters(read_notebook(source))
+    parameters = stage_parameters(preset, load_preset(preset, root), stage_of(source), set(declared),
+                                  parse_item(item, declared))
+    target = executed_path(source, preset, root, item)
     target.parent.mkdir(parents=True, exist_ok=True)
     with own_kernel():
         papermill.execute_notebook(source, target, parameters, cwd=root, kernel_name="python3", language="python",
@@ -178,6 +206,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m kdlib.notebook", description=__doc__.splitlines()[0])
     parser.add_argument("notebook", help="for example notebooks/02_encoder.ipynb")
     parser.add_argument("preset", nargs="?", help="a group of params.yaml, for example quick")
+    parser.add_argument("item", nargs="*", help="name=value: an item of the stage's matrix")
     parser.add_argument("--clean", action="store_true", help="run nothing: make the notebook fit for git")
     arguments = parser.parse_args()
     if arguments.clean == bool(arguments.preset):
@@ -186,17 +215,17 @@ def main() -> int:
         clean_notebook(arguments.notebook)
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    return run_stage(arguments.notebook, arguments.preset)
+    return run_stage(arguments.notebook, arguments.preset, arguments.item)
 
 
-def run_stage(notebook: str, preset: str) -> int:
+def run_stage(notebook: str, preset: str, item: Sequence[str]) -> int:
     """`run_notebook` for the command line: 0, or 1 with the reason on stderr."""
     from papermill.exceptions import PapermillExecutionError
 
     try:
-        print(run_notebook(notebook, preset))
+        print(run_notebook(notebook, preset, item=item))
     except PapermillExecutionError as error:
-        target = executed_path(notebook, preset, find_root())
+        target = executed_path(notebook, preset, find_root(), item)
         print(f"{error}\n{notebook} failed; open the notebook with the error: {target}", file=sys.stderr)
         return 1
     except (ValueError, FileNotFoundError) as error:

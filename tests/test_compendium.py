@@ -1,6 +1,7 @@
 """The compendium agrees with itself: parameters, dependencies, layers, notebooks, environments."""
 
 import ast
+import itertools
 import re
 import tomllib
 from pathlib import Path
@@ -9,7 +10,9 @@ import nbformat
 import pytest
 import yaml
 
-from kdlib.notebook import clean_notebook, declared_parameters, stage_of, stage_parameters
+from kdlib.conditioning import CONDITIONERS
+from kdlib.experiments import PAPER_FID
+from kdlib.notebook import clean_notebook, declared_parameters, executed_path, parse_item, stage_of, stage_parameters
 from kdlib.params import load_params, preset_names
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,7 +20,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MODULES = sorted((ROOT / "kdlib").rglob("*.py"))
 ORDER = ["types", "io", "params", "data", "encoder", "retrieval", "tokenizer", "transformer", "unet", "discrete",
          "continuous", "conditioning", "training", "encoder_training", "tokenizer_training", "denoiser_training",
-         "pipeline", "manipulation", "metrics", "judge", "report", "cli", "notebook", "__init__"]
+         "pipeline", "manipulation", "metrics", "judge", "experiments", "report", "cli", "notebook", "__init__"]
 LEFT_TO_RIGHT = {name: place for place, name in enumerate(ORDER)}
 PARAMS = load_params(ROOT)
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -63,6 +66,13 @@ def all_imported_files(tree):
     return {path.relative_to(ROOT).as_posix() for path in found}
 
 
+def items(stage):
+    """The items of a stage's matrix for one preset, as the runner gets them: [["conditioning=ours"], ...]."""
+    matrix = {name: values for name, values in STAGES[stage]["matrix"].items() if name != "preset"}
+    return [[f"{name}={value}" for name, value in zip(matrix, values, strict=True)]
+            for values in itertools.product(*matrix.values())]
+
+
 def room(path):
     """The room that a module belongs to: kdlib/retrieval/build.py -> retrieval."""
     return path.relative_to(ROOT / "kdlib").parts[0].removesuffix(".py")
@@ -73,8 +83,10 @@ def room(path):
 @each_notebook
 def test_parameters_have_the_names_and_types_of_params_yaml(path):
     declared = declared_parameters(read(path))
-    for preset in PARAMS["presets"]:
-        given = stage_parameters(preset, PARAMS[preset], stage_of(path), set(declared))
+    for preset, item in itertools.product(PARAMS["presets"], items(stage_of(path))):
+        item = parse_item(item, declared)
+        assert not item.keys() & PARAMS[preset][stage_of(path)].keys(), "the matrix says it; the group would be ignored"
+        given = stage_parameters(preset, PARAMS[preset], stage_of(path), set(declared), item)
         for name, (annotation, default) in declared.items():
             wanted = eval(annotation, {}, {})  # noqa: S307  (our own annotations: int, float, str, int | None)
             for value in (default, given[name]):
@@ -92,6 +104,15 @@ def test_presets_that_run_have_a_group_for_every_stage():
     for preset in PARAMS["presets"]:
         assert set(STAGES) - {"report"} <= set(PARAMS[preset]), preset
     assert set(PARAMS["presets"]) <= set(preset_names(PARAMS))
+
+
+def test_the_variants_have_the_network_of_the_training_and_differ_in_the_conditioning_only():
+    for preset in PARAMS["presets"]:
+        variant, training = PARAMS[preset]["variant"], PARAMS[preset]["training"]
+        own = {"num_steps", "num_prompts", "num_seeds", "sampling_steps", "guidance_scale", "num_draws"}
+        assert {name: value for name, value in variant.items() if name not in own} == {
+            name: value for name, value in training.items() if name not in {"num_steps", "conditioning"}}
+    assert set(STAGES["variant"]["matrix"]["conditioning"]) == set(CONDITIONERS) == set(PAPER_FID)
 
 
 # --- stages --------------------------------------------------------------------------------------------------------
@@ -118,11 +139,25 @@ def test_a_stage_runs_its_notebook_and_watches_its_parameters(path):
     stage = STAGES[stage_of(path)]
     declared = set(declared_parameters(read(path)))
     shared = {name for name in declared if not isinstance(PARAMS["quick"].get(name, {}), dict)}
-    if "kdlib/pipeline.py" in all_imported_files(code(path)):
-        shared |= {"k", "generation"}  # load_pipeline takes a call's defaults from there
-    assert f"notebooks/{path.name}" in stage["deps"] and f"notebooks/{path.name} " in stage["cmd"]
+    if "load_pipeline" in {getattr(node, "attr", getattr(node, "id", "")) for node in ast.walk(code(path))}:
+        shared |= {"k", "generation"}  # it takes a call's defaults from there
+    item = [f"{name}=${{item.{name}}}" for name in stage["matrix"] if name != "preset"]
+    assert f"notebooks/{path.name}" in stage["deps"]
+    assert stage["cmd"] == " ".join(["python -m kdlib.notebook", f"notebooks/{path.name}", "${item.preset}", *item])
     assert set(stage["params"]) == {f"${{item.preset}}.{name}" for name in shared | {stage_of(path)}}
-    assert f"reports/${{item.preset}}/notebooks/{path.name}" in stage["outs"]
+    assert executed_path(path, "${item.preset}", Path(), item).as_posix() in stage["outs"]
+
+
+def test_the_report_depends_on_all_that_the_stages_made_for_it():
+    """Every executed notebook and every metrics.json, of every item of a matrix."""
+    wanted = {f"reports/${{item.preset}}/notebooks/{executed_path(path, 'p', ROOT, item).name}"
+              for path in NOTEBOOKS for item in items(stage_of(path))}
+    for name in set(STAGES) - {"report"}:
+        for item, metrics in itertools.product(items(name), STAGES[name].get("metrics", [])):
+            for key, _, value in (text.partition("=") for text in item):
+                metrics = metrics.replace(f"${{item.{key}}}", value)
+            wanted.add(metrics)
+    assert wanted == {dep for dep in STAGES["report"]["deps"] if dep.endswith((".ipynb", "metrics.json"))}
 
 
 def test_stages_write_under_reports_only_and_have_a_notebook_each():
@@ -130,7 +165,9 @@ def test_stages_write_under_reports_only_and_have_a_notebook_each():
         outs = [next(iter(out)) if isinstance(out, dict) else out for out in
                 sum((stage.get(kind, []) for kind in ("outs", "metrics", "plots")), [])]
         assert all(out.startswith("reports/${item.preset}/") for out in outs), name
-        assert stage["matrix"] == {"preset": "${presets}"}
+        assert stage["matrix"]["preset"] == "${presets}"
+        own = [f"{{item.{key}}}" for key in stage["matrix"]]  # two items that write one file would overwrite each other
+        assert all(key in out for out in outs for key in own), name
     assert {stage_of(path) for path in NOTEBOOKS} == set(STAGES) - {"report"}
 
 

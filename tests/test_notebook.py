@@ -11,6 +11,7 @@ from kdlib.notebook import (
     declared_parameters,
     main,
     normalise,
+    parse_item,
     read_notebook,
     run_notebook,
     stage_of,
@@ -86,6 +87,35 @@ def test_wrong_parameters_are_refused_before_anything_runs(root, monkeypatch, ca
     assert main() == 1
     assert words in capsys.readouterr().err
     assert not (root / "ran").exists()
+
+
+def test_an_item_of_the_matrix_comes_before_the_group_and_names_the_result(root, monkeypatch):
+    notebook = make_notebook(root, "print(seed, rate, name, type(rate).__name__)")
+    monkeypatch.setattr(sys, "argv", ["notebook", str(notebook), "toy", "name=blue", "rate=2"])
+    assert main() == 0
+    target = root / "reports" / "toy" / "notebooks" / "07_noise-blue-2.ipynb"
+    assert read_notebook(target).cells[2].outputs[0].text == "3 2.0 blue float\n"
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+@pytest.mark.parametrize("texts, words", [
+    (["hue=3"], "'hue=3' is no item.*declares: preset, seed, rate, name, sizes"), (["rate"], "'rate' is no item"),
+    (["preset=odd"], "'preset=odd' is no item"), (["rate=1", "rate=2"], "'rate=2' is no item"),
+    (["rate=fast"], "rate is declared float, and 'fast' is none"), (["sizes=3"], "sizes is declared list"),
+    (["name=a/b"], "'name=a/b' can't be an item"), (["name="], "'name=' can't be an item")])
+def test_items_that_do_not_fit_are_refused(texts, words):
+    declared = {"preset": ("str", "toy"), "seed": ("int", 0), "rate": ("float", 0.5), "name": ("str", ""),
+                "sizes": ("list", [1])}
+    assert parse_item(["seed=3", "rate=3", "name=3"], declared) == {"seed": 3, "rate": 3.0, "name": "3"}
+    with pytest.raises(ValueError, match=words):
+        parse_item(texts, declared)
+
+
+def test_a_wrong_item_is_refused_before_anything_runs(root, monkeypatch, capsys):
+    notebook = make_notebook(root, "open('ran', 'w')")
+    monkeypatch.setattr(sys, "argv", ["notebook", str(notebook), "toy", "hue=3"])
+    assert main() == 1
+    assert "'hue=3' is no item" in capsys.readouterr().err and not (root / "ran").exists()
 
 
 def test_parameters_are_the_stage_group_and_the_shared_scalars_that_are_declared():

@@ -1,5 +1,6 @@
 """The whole road at preset quick, twice from nothing in copies of the tree: it runs, it repeats, it rests."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from kdlib.io import read_json
-from kdlib.notebook import read_notebook
+from kdlib.notebook import executed_path, read_notebook, stage_of
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = "report@quick"
@@ -65,13 +66,22 @@ def stages(root: Path) -> dict:
     return yaml.safe_load((root / "dvc.lock").read_text())["stages"]
 
 
+def declared_items(root: Path) -> dict[str, list[tuple[str, ...]]]:
+    """The items of each stage's matrix, beside the preset: {"images": [()], "variant": [("ours",), ...]}."""
+    told = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
+    return {name: list(itertools.product(*(values for key, values in stage["matrix"].items() if key != "preset")))
+            for name, stage in told.items()}
+
+
 def test_every_stage_ran_and_left_a_report(copies):
     root = copies[0]
-    assert set(stages(root)) == {f"{name}@quick" for name in yaml.safe_load((root / "dvc.yaml").read_text())["stages"]}
+    items = declared_items(root)
+    assert set(stages(root)) == {"-".join([f"{name}@quick", *item]) for name in items for item in items[name]}
     results = root / "reports" / "quick"
     assert (results / "index.html").is_file() and (results / "site" / "index.html").is_file()
-    for notebook in (root / "notebooks").glob("*.ipynb"):
-        executed = read_notebook(results / "notebooks" / notebook.name)
+    notebooks = [(path, item) for path in (root / "notebooks").glob("*.ipynb") for item in items[stage_of(path)]]
+    for notebook, item in notebooks:
+        executed = read_notebook(executed_path(notebook, "quick", root, [f"={value}" for value in item]))
         cells = [cell for cell in executed.cells if cell.cell_type == "code"]
         assert all(cell.execution_count for cell in cells)
         assert any("image/png" in output.get("data", {}) for cell in cells for output in cell.outputs), notebook.name

@@ -10,24 +10,29 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
 from kdlib.io import write_json
 from kdlib.notebook import normalise, write_notebook
 from kdlib.report import figures
-from kdlib.report.site import MEASURED, as_page, build_report, metrics_table
+from kdlib.report.intervals import intervals
+from kdlib.report.site import as_page, build_report, metrics_table
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><circle cx="8" cy="8" r="5" fill="red"/></svg>'
 FORMULA = r"""
 $$ \mathrm{knn}(I, k) := \underset{h \in \mathcal{H}}{\mathrm{arg\,min}^k}\ \mathbf{s}(f_{img}(I), h) $$
 
-with $\lambda = 8$"""
+with $\lambda = 8$; [more](01_variant.ipynb)"""
+PAGES = ["00_tour", "01_variant-blue", "01_variant-green"]
+RESULTS = [*(f"notebooks/{page}.ipynb" for page in PAGES), "index/metrics.json", "variant/blue/metrics.json"]
+DEPS = ["kdlib/io.py", *(f"reports/${{item.preset}}/{name}" for name in RESULTS)]
 
 
 def toy_results(root: Path) -> None:
     (root / "params.yaml").write_text("toy: {seed: 3}\n")
-    (root / "dvc.yaml").write_text("stages: {}\n")
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"report": {"deps": DEPS}}}))
     results = root / "reports" / "toy"
     for folder in ("data", "notebooks", "reports/toy/notebooks", "reports/toy/generation/pictures"):
         (root / folder).mkdir(parents=True)
@@ -42,14 +47,14 @@ def toy_results(root: Path) -> None:
              new_code_cell("grid()", outputs=[output], execution_count=1)]
     for number, cell in enumerate(cells):
         cell["id"] = f"cell-{number}"
-    for folder in (root / "notebooks", results / "notebooks"):
-        write_notebook(normalise(new_notebook(cells=cells)), folder / "00_tour.ipynb")
+    for name in [*PAGES, "01_variant-of-an-older-matrix"]:
+        write_notebook(normalise(new_notebook(cells=cells)), results / "notebooks" / f"{name}.ipynb")
     Image.new("RGB", (32, 32), "red").save(results / "generation" / "pictures" / "000.png")
     neighbour = {"id": "noto:red-apple", "title": "red apple", "style": "noto", "author": "Goo & Co",
                  "licence": "Apache-2.0", "score": 0.5}
     write_json(results / "generation" / "samples.json",
                [{"prompt": "an <apple>", "picture": "000.png", "neighbours": [neighbour]}])
-    for stage in MEASURED:
+    for stage in ("index", "variant/blue", "variant/older"):
         write_json(results / stage / "metrics.json", {"recall": {"at_10": 0.61234}, "num_pictures": 12345})
 
 
@@ -103,6 +108,15 @@ def test_pages_say_what_is_to_be_seen_and_whose_it_is(built):
     assert "three green squares" in tour and tour.count("<math") == 2
 
 
+def test_a_notebook_has_a_page_for_each_declared_item_of_its_matrix(built):
+    site = built.parent / "site"
+    assert {path.stem for path in site.glob("*_*.html")} == set(PAGES)
+    assert "<title>The tour: green" in (site / "01_variant-green.html").read_text()
+    assert 'href="01_variant-blue.html">' in (site / "00_tour.html").read_text().split("<math")[-1]
+    first = (site / "index.html").read_text()
+    assert "variant/blue" in first and "variant/older" not in first
+
+
 def test_pages_show_the_parameters_that_were_used():
     cells = [new_code_cell("seed: int = 0", metadata={"tags": ["parameters"]})]
     assert len(as_page(new_notebook(cells=list(cells))).cells) == 1
@@ -140,6 +154,7 @@ def test_figures_are_the_same_twice_and_have_a_text():
     table = pd.DataFrame({"step": [1, 2, 3], "loss": [3.0, 2.0, 1.5], "bound": [np.nan, 2.5, np.nan]})
     makers = [lambda: figures.curves(table, "step", ["loss", "bound"], alt="falls", log=True),
               lambda: figures.bars(pd.Series({"noto": 5, "twemoji": 7}), alt="two bars"),
+              lambda: intervals({"a_b": {"x": (1.0, 0.5, 2.0), "y": (0.0, 0.0, 0.0)}}, ["x", "y"], alt="one"),
               lambda: figures.histograms({"a": np.arange(5.0), "b": np.arange(11.0)}, alt="flat", xlabel="x")]
     for make in makers:
         first, second = make(), make()

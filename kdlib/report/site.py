@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import html
 import io
+import re
 import shutil
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import nbformat
+import yaml
 
 from kdlib.data.catalogue import Catalogue, sticker_catalogue
 from kdlib.io import atomic_path, read_json
 from kdlib.params import find_root, load_preset
 from kdlib.report import mathml
 
-MEASURED = ("encoder", "index", "tokenizer", "training", "generation", "judge", "evaluation")
+RESULTS = "reports/${item.preset}/"
+LINK = re.compile(r"\]\((\w+)\.ipynb\)")
 MEANING = {"quick": "a test of the machinery, in which nothing has converged", "cpu": "trained on CPU cores",
            "gpu": "trained on one GPU", "paper": "the paper's sizes"}
 INTERVAL = {"value", "low", "high"}
@@ -59,9 +62,9 @@ def build_report(preset: str, root: str | Path | None = None) -> Path:
         source = Path(folder, "source")
         (source / "_static").mkdir(parents=True)
         (source / "_static" / "kd.css").write_text(STYLE)
-        names = sorted(path.stem for path in (root / "notebooks").glob("*.ipynb"))
+        names, measured = declared_results(root)
         write_notebook_pages(names, results / "notebooks", source)
-        write_result_pages(preset, results, names, source, sticker_catalogue(root))
+        write_result_pages(preset, results, names, measured, source, sticker_catalogue(root))
         run_sphinx(preset, source, Path(folder))
         with atomic_path(results / "site") as site:
             shutil.copytree(Path(folder, "site"), site)
@@ -70,19 +73,45 @@ def build_report(preset: str, root: str | Path | None = None) -> Path:
     return results / "index.html"
 
 
+def declared_results(root: Path) -> tuple[list[str], list[str]]:
+    """Names of the executed notebooks, and folders that have a metrics.json, in the order of the report's deps.
+
+    dvc.yaml lists them, since a folder may still hold what a matrix made that was larger once.
+    """
+    deps = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]["report"]["deps"]
+    paths = [PurePosixPath(dep.removeprefix(RESULTS)) for dep in deps if dep.startswith(RESULTS)]
+    return ([path.stem for path in paths if path.suffix == ".ipynb"],
+            [path.parent.as_posix() for path in paths if path.name == "metrics.json"])
+
+
 # --- pages ---------------------------------------------------------------------------------------------------------
 
 def write_notebook_pages(names: list[str], executed: Path, source: Path) -> None:
-    """The executed notebooks as pages; raises FileNotFoundError naming one that has not run."""
+    """The executed notebooks as pages; raises FileNotFoundError naming one that has not run.
+
+    A notebook that ran for several items of a matrix has a page for each: 10_variant-ours, 10_variant-concat. A link to
+    the notebook itself leads to the first of them.
+    """
+    first = {name.partition("-")[0]: name for name in reversed(names)}
     for name in names:
         path = executed / f"{name}.ipynb"
         if not path.is_file():
             raise FileNotFoundError(f"{path} is not there; run its stage first (`dvc repro`)")
-        nbformat.write(as_page(nbformat.read(path, as_version=4)), source / path.name)
+        page = as_page(nbformat.read(path, as_version=4), name.partition("-")[2])
+        for cell in page.cells:
+            if cell.cell_type == "markdown":
+                cell.source = LINK.sub(lambda found: f"]({first.get(found[1], found[1])}.ipynb)", cell.source)
+        nbformat.write(page, source / path.name)
 
 
-def as_page(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """An executed notebook as readers want it: the parameters that were used, alternative texts where MyST looks."""
+def as_page(notebook: nbformat.NotebookNode, item: str = "") -> nbformat.NotebookNode:
+    """An executed notebook as readers want it: the parameters that were used, alternative texts where MyST looks.
+
+    item  what tells this run from others of the same notebook; it goes into the title
+    """
+    if item:
+        title, newline, rest = notebook.cells[0].source.partition("\n")
+        notebook.cells[0].source = f"{title}: {item}{newline}{rest}"
     tags = [cell.metadata.get("tags", []) for cell in notebook.cells]
     if any("injected-parameters" in tag for tag in tags):
         notebook.cells = [cell for cell, tag in zip(notebook.cells, tags, strict=True) if "parameters" not in tag]
@@ -94,14 +123,15 @@ def as_page(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
-def write_result_pages(preset: str, results: Path, names: list[str], source: Path, catalogue: Catalogue) -> None:
+def write_result_pages(preset: str, results: Path, names: list[str], measured: list[str], source: Path,
+                       catalogue: Catalogue) -> None:
     """index.md (what this is, the first rows, the metrics) and pictures.md (all rows), with their pictures."""
     samples = read_json(results / "generation" / "samples.json")
     shutil.copytree(results / "generation" / "pictures", source / "_static" / "generated")
     (source / "_static" / "neighbours").mkdir()
     for id in {n["id"] for sample in samples for n in sample["neighbours"][:SHOWN_NEIGHBOURS]}:
         catalogue.picture(id, THUMBNAIL_PX).save(source / "_static" / "neighbours" / file_name(id), optimize=True)
-    metrics = {stage: read_json(results / stage / "metrics.json") for stage in MEASURED}
+    metrics = {stage: read_json(results / stage / "metrics.json") for stage in measured}
     listed = "\n".join(names)
     (source / "index.md").write_text(FIRST_PAGE.format(
         badge=badge(preset), meaning=MEANING.get(preset, "see params.yaml"), rows=grid_table(samples[:FIRST_ROWS]),
