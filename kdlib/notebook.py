@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import fcntl
 import json
 import logging
 import os
@@ -172,6 +173,23 @@ def own_kernel() -> Iterator[None]:
             os.environ.update(before)
 
 
+@contextmanager
+def only_run(target: Path) -> Iterator[None]:
+    """Holds a stage until the block or the process ends, however it ends.
+
+    DVC's own locks end with DVC, but a stage outlives a `dvc repro` that alone was killed. Raises ValueError then.
+    """
+    with open(target.with_name(f".{target.stem}.lock"), "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ValueError(f"process {file.read()} is still at it; wait for its end, or end it") from None
+        file.truncate(0)
+        print(os.getpid(), end="", file=file, flush=True)
+        yield
+
+
 def executed_path(notebook: str | Path, preset: str, root: Path, item: Sequence[str] = ()) -> Path:
     """Where a stage leaves its executed notebook; an item's values are added to the name: 10_variant-ours.ipynb."""
     name = "-".join([Path(notebook).stem, *(text.partition("=")[2] for text in item)])
@@ -182,7 +200,8 @@ def run_notebook(notebook: str | Path, preset: str, root: str | Path | None = No
     """Executes a notebook for a preset, and an item of its stage's matrix; returns where the normalised result lies.
 
     Where a cell raises, the file holds the notebook up to the error and papermill's
-    PapermillExecutionError goes to the caller. Raises ValueError for wrong parameters.
+    PapermillExecutionError goes to the caller. Raises ValueError for wrong parameters, or where another process runs
+    the same.
     """
     import papermill  # takes a second
     from traitlets.config import Config
@@ -194,11 +213,11 @@ def run_notebook(notebook: str | Path, preset: str, root: str | Path | None = No
                                   parse_item(item, declared))
     target = executed_path(source, preset, root, item)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with own_kernel():
+    with only_run(target), own_kernel():
         papermill.execute_notebook(source, target, parameters, cwd=root, kernel_name="python3", language="python",
                                    log_output=True, progress_bar=False, start_timeout=300,
                                    config=Config(KernelManager={"transport_encryption": "auto"}))
-    write_notebook(normalise(read_notebook(target)), target)
+        write_notebook(normalise(read_notebook(target)), target)
     return target
 
 

@@ -1,6 +1,7 @@
 """The notebook runner: same bytes at every run, errors kept to look at, wrong parameters refused."""
 
 import hashlib
+import subprocess
 import sys
 
 import nbformat
@@ -95,7 +96,7 @@ def test_an_item_of_the_matrix_comes_before_the_group_and_names_the_result(root,
     assert main() == 0
     target = root / "reports" / "toy" / "notebooks" / "07_noise-blue-2.ipynb"
     assert read_notebook(target).cells[2].outputs[0].text == "3 2.0 blue float\n"
-    assert [path.name for path in target.parent.iterdir()] == [target.name]
+    assert [path.name for path in target.parent.glob("[!.]*")] == [target.name]
 
 
 @pytest.mark.parametrize("texts, words", [
@@ -169,3 +170,17 @@ def test_cleaning_leaves_sources_and_tags(root, monkeypatch):
 
 def test_the_data_notebook_makes_the_images():
     assert [stage_of("notebooks/01_data.ipynb"), stage_of("02_encoder.ipynb")] == ["images", "encoder"]
+
+
+def test_a_stage_that_still_runs_is_not_run_beside_itself(root, monkeypatch, capsys):
+    """Its runner killed, the next one goes ahead: the lock ends with the process."""
+    notebook = make_notebook(root, "import time; print('in'); time.sleep(60)")
+    running = subprocess.Popen([sys.executable, "-m", "kdlib.notebook", str(notebook), "toy"], stderr=subprocess.PIPE)
+    assert any(line.strip() == b"in" for line in running.stderr)
+    monkeypatch.setattr(sys, "argv", ["notebook", str(notebook), "toy"])
+    assert main() == 1
+    assert f"process {running.pid} is still at it" in capsys.readouterr().err
+    running.kill()
+    running.communicate()
+    make_notebook(root, "print(seed)")
+    run_notebook(notebook, "toy", root)
