@@ -16,6 +16,8 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 Prompt = Annotated[str, typer.Argument(help="What to draw or look for, in words.")]
 Preset = Annotated[str | None, typer.Option(help="A preset of params.yaml, or a folder saved by save_pretrained. "
                                                  "Default: cpu, or else the first preset whose weights are here.")]
+Engine = Annotated[str | None, typer.Option("--engine", help="Or draw from what a search engine finds for the prompt: "
+                                            "stickers (by name, here) or openverse (asked over the network).")]
 IndexFolder = Annotated[Path | None, typer.Option("--index", help="Another database, made by `kd index`.")]
 
 
@@ -28,18 +30,22 @@ def generate(prompt: Prompt,
              guidance_scale: Annotated[float | None, typer.Option(help="1 is no guidance.")] = None,
              num_steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
              seed: Annotated[int, typer.Option(help="Same seed, same picture.")] = 0,
-             index: IndexFolder = None) -> None:
+             index: IndexFolder = None, engine: Engine = None) -> None:
     """Draw pictures of a text, and say what they were made from."""
     with clear_errors():
         check_prompt(prompt)
         check_out(out)
         check_preset(preset)
+        check_engine(engine, index)
         from kdlib.pipeline import default_preset, load_pipeline
         from kdlib.retrieval import open_index
 
         name = preset or default_preset()
         pipe = load_pipeline(name)
         database = open_index(index, pipe.encoder.identity) if index else None
+        if engine:
+            database = ask_engine(engine, prompt, pipe.encoder, k)
+            k = min(pipe.settings["k"], len(database)) if k is None else k
         result = pipe(prompt, k=k, num_images=num_images, guidance_scale=guidance_scale, num_steps=num_steps, seed=seed,
                       index=database)
         paths = save_images(result.images, out)
@@ -118,6 +124,23 @@ def check_preset(preset: str | None) -> None:
 
     if preset is not None and not Path(preset).is_dir():
         load_preset(preset)
+
+
+def check_engine(engine: str | None, index: Path | None) -> None:
+    """Raises ValueError for an engine that isn't known, or beside another database."""
+    if engine not in (None, "stickers", "openverse"):
+        raise ValueError(f"--engine {engine} is not known; choose stickers or openverse")
+    if engine and index:
+        raise ValueError("--engine and --index both say what to draw from; give one of them")
+
+
+def ask_engine(engine: str, prompt: str, encoder, k: int | None):
+    """A throw-away index of what an engine finds for the prompt: at least k pictures, if there are so many."""
+    from kdlib.image_search import NUM_FOUND, StickerEngine, index_from_engine
+    from kdlib.openverse import OpenverseEngine
+
+    asked = StickerEngine() if engine == "stickers" else OpenverseEngine()
+    return index_from_engine(prompt, asked, encoder, max(NUM_FOUND, k or 0))
 
 
 def save_images(images: list, out: Path) -> list[Path]:

@@ -7,10 +7,11 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from test_image_search import Colours, table
 from test_pipeline import ColourEncoder, ColourTokenizer, make_root
 from typer.testing import CliRunner
 
-from kdlib import encoder, pipeline
+from kdlib import encoder, openverse, pipeline
 from kdlib.cli import app, format_table
 
 
@@ -66,6 +67,27 @@ def test_an_own_index_is_made_searched_and_drawn_from(kd, tmp_path):
     assert "rose" in result.stdout and (tmp_path / "a.png").is_file()
 
 
+def test_a_search_engine_serves_as_database(kd, tmp_path):
+    table().to_parquet(tmp_path / "data" / "stickers.parquet")
+    result = kd("generate", "a green apple", "--out", "a.png", "--engine", "stickers")
+    assert result.exit_code == 0, result.output
+    assert '"a green apple" was made from these 1 pictures:' in result.stdout  # the preset's k is 2; it found 1
+    assert result.stdout.splitlines()[3].split() == ["1.000", "green", "apple", "a", "author", "of", "a", "MIT"]
+    assert "kd: k = 3 is more than the index can give: it has 1 pictures" in kd(
+        "generate", "a green apple", "--out", "b.png", "--engine", "stickers", "--k", 3).stderr
+    assert "kd: StickerEngine found no picture for 'xylophone'" in kd(
+        "generate", "xylophone", "--out", "b.png", "--engine", "stickers").stderr
+    assert not (tmp_path / "b.png").exists()
+
+
+def test_the_engine_on_the_network_only_when_asked_for(kd, tmp_path, monkeypatch):
+    monkeypatch.setattr(openverse, "OpenverseEngine", lambda: Colours("red", "lime", "blue"))
+    result = kd("generate", "red", "--out", "a.png", "--engine", "openverse", "--k", 3)
+    assert result.exit_code == 0 and "https://pictures.example/0" in result.stdout and "CC0-1.0" in result.stdout
+    monkeypatch.setattr(openverse, "OpenverseEngine", None)
+    assert kd("generate", "red", "--out", "a.png").exit_code == 0
+
+
 def test_a_saved_pipeline_serves_as_preset(kd, tmp_path):
     pipeline.load_pipeline("quick").save_pretrained(tmp_path / "saved")
     for command in (["generate", "red", "--out", "a.png"], ["search", "red", "-n", 1]):
@@ -86,6 +108,8 @@ def test_a_saved_pipeline_serves_as_preset(kd, tmp_path):
     (["generate", "red", "--out", "a.png", "--num-images", "0"], "num_images = 0 must be"),
     (["generate", "red", "--out", "a.png", "--num-steps", "99"], "num_steps is 99; it must lie in 1 .. 20"),
     (["generate", "red", "--out", "a.png", "--index", "data"], "data is no index: it has no manifest.json"),
+    (["generate", "red", "--out", "a.png", "--engine", "bing"], "--engine bing is not known; choose stickers"),
+    (["generate", "red", "--out", "a.png", "--engine", "stickers", "--index", "x"], "--engine and --index both say"),
     (["search", ""], "the prompt is ''; say in words"),
     (["search", "red", "-n", "0"], "k = 0 must be"),
     (["search", "red", "--index", "absent"], "absent is no index: it has no manifest.json"),
