@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help="KNN-Diffusion: pictures from text by a model trained on pictures alone.")
 
+MAX_LISTED = 5  # skipped files that `kd index` prints; its report has all
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 Prompt = Annotated[str, typer.Argument(help="What to draw or look for, in words.")]
 Preset = Annotated[str | None, typer.Option(help="A preset of params.yaml, or a folder saved by save_pretrained. "
@@ -71,27 +73,36 @@ def search(prompt: Prompt,
 
 
 @app.command("index")
-def make_index(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of png, jpeg, webp or gif.")],
+def make_index(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of png, jpeg, webp, gif or svg; "
+                                                                          "folders in it count, too.")],
                out: Annotated[Path, typer.Option(help="The index to write, a folder.")],
                preset: Preset = None) -> None:
-    """Make a database of your own pictures. Give it to the other two commands as --index."""
+    """Make a database of your own pictures. Give it to the other two commands as --index.
+
+    Unreadable, gigantic and duplicate files are skipped and listed in OUT.skipped.csv. After an interruption, the same
+    command goes on where it was; until it ends, it keeps its work in the hidden folder .OUT.unfinished.
+
+    Titles are the files' names, author and licence "unknown", unless DIR has a file credits.csv with the columns path
+    (inside DIR, such as cats/tom.png), title, author, licence.
+    """
     with clear_errors():
-        if not folder.is_dir():
-            raise ValueError(f"{folder} is no folder of pictures")
-        if out.exists() and not (out / "manifest.json").is_file():
-            raise ValueError(f"{out} exists and is no index; choose another name for --out")
+        check_index_paths(folder, out)
         check_preset(preset)
         from kdlib.encoder import Encoder
         from kdlib.pipeline import default_preset, find_parts
         from kdlib.retrieval import build_index
+        from kdlib.retrieval.own_pictures import save_report
 
-        skipped = []
+        skipped, report = [], out.with_name(f"{out.name}.skipped.csv")
+        workspace = out.with_name(f".{out.name}.unfinished")
         encoder = Encoder.load(find_parts(preset or default_preset(), ("encoder",))["encoder"])
-        built = build_index(folder, encoder, skipped=skipped)
+        built = build_index(folder, encoder, skipped=skipped, workspace=workspace)
+        save_report(report, skipped)
         built.save(out)
-    for path, reason in skipped:
-        typer.echo(f"skipped {path}: {reason}", err=True)
-    typer.echo(f"{out}: {len(built)} pictures, {len(skipped)} files skipped")
+        shutil.rmtree(workspace)
+    for path, reason in skipped[:MAX_LISTED]:
+        typer.echo(printable(f"skipped {path}: {reason}"), err=True)
+    typer.echo(f"{out}: {len(built)} pictures, {len(skipped)} files skipped (listed in {report})")
 
 
 @contextmanager
@@ -118,6 +129,14 @@ def check_out(out: Path) -> None:
         raise ValueError(f"--out {out} is a folder; name a picture file")
 
 
+def check_index_paths(folder: Path, out: Path) -> None:
+    """Raises ValueError unless `folder` is one, and `out` is free or an older index."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder of pictures")
+    if out.exists() and not (out / "manifest.json").is_file():
+        raise ValueError(f"{out} exists and is no index; choose another name for --out")
+
+
 def check_preset(preset: str | None) -> None:
     """Raises ValueError for what is neither a folder nor a preset of params.yaml."""
     from kdlib.params import load_preset
@@ -141,6 +160,11 @@ def ask_engine(engine: str, prompt: str, encoder, k: int | None):
 
     asked = StickerEngine() if engine == "stickers" else OpenverseEngine()
     return index_from_engine(prompt, asked, encoder, max(NUM_FOUND, k or 0))
+
+
+def printable(text: str) -> str:
+    """Text that does nothing to a terminal, whatever a file's name is."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def save_images(images: list, out: Path) -> list[Path]:
