@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +13,13 @@ import typer
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help="KNN-Diffusion: pictures from text by a model trained on pictures alone.")
 
+MAX_LISTED = 5  # skipped files that `kd index` prints; its report has all
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 Prompt = Annotated[str, typer.Argument(help="What to draw or look for, in words.")]
 Preset = Annotated[str | None, typer.Option(help="A preset of params.yaml, or a folder saved by save_pretrained. "
                                                  "Default: cpu, or else the first preset whose weights are here.")]
+Engine = Annotated[str | None, typer.Option("--engine", help="Or draw from what a search engine finds for the prompt: "
+                                            "stickers (by name, here) or openverse (asked over the network).")]
 IndexFolder = Annotated[Path | None, typer.Option("--index", help="Another database, made by `kd index`.")]
 
 
@@ -28,18 +32,22 @@ def generate(prompt: Prompt,
              guidance_scale: Annotated[float | None, typer.Option(help="1 is no guidance.")] = None,
              num_steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
              seed: Annotated[int, typer.Option(help="Same seed, same picture.")] = 0,
-             index: IndexFolder = None) -> None:
+             index: IndexFolder = None, engine: Engine = None) -> None:
     """Draw pictures of a text, and say what they were made from."""
     with clear_errors():
         check_prompt(prompt)
         check_out(out)
         check_preset(preset)
+        check_engine(engine, index)
         from kdlib.pipeline import default_preset, load_pipeline
         from kdlib.retrieval import open_index
 
         name = preset or default_preset()
         pipe = load_pipeline(name)
         database = open_index(index, pipe.encoder.identity) if index else None
+        if engine:
+            database = ask_engine(engine, prompt, pipe.encoder, k)
+            k = min(pipe.settings["k"], len(database)) if k is None else k
         result = pipe(prompt, k=k, num_images=num_images, guidance_scale=guidance_scale, num_steps=num_steps, seed=seed,
                       index=database)
         paths = save_images(result.images, out)
@@ -65,27 +73,36 @@ def search(prompt: Prompt,
 
 
 @app.command("index")
-def make_index(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of png, jpeg, webp or gif.")],
+def make_index(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of png, jpeg, webp, gif or svg; "
+                                                                          "folders in it count, too.")],
                out: Annotated[Path, typer.Option(help="The index to write, a folder.")],
                preset: Preset = None) -> None:
-    """Make a database of your own pictures. Give it to the other two commands as --index."""
+    """Make a database of your own pictures. Give it to the other two commands as --index.
+
+    Unreadable, gigantic and duplicate files are skipped and listed in OUT.skipped.csv. After an interruption, the same
+    command goes on where it was; until it ends, it keeps its work in the hidden folder .OUT.unfinished.
+
+    Titles are the files' names, author and licence "unknown", unless DIR has a file credits.csv with the columns path
+    (inside DIR, such as cats/tom.png), title, author, licence.
+    """
     with clear_errors():
-        if not folder.is_dir():
-            raise ValueError(f"{folder} is no folder of pictures")
-        if out.exists() and not (out / "manifest.json").is_file():
-            raise ValueError(f"{out} exists and is no index; choose another name for --out")
+        check_index_paths(folder, out)
         check_preset(preset)
         from kdlib.encoder import Encoder
         from kdlib.pipeline import default_preset, find_parts
         from kdlib.retrieval import build_index
+        from kdlib.retrieval.own_pictures import save_report
 
-        skipped = []
+        skipped, report = [], out.with_name(f"{out.name}.skipped.csv")
+        workspace = out.with_name(f".{out.name}.unfinished")
         encoder = Encoder.load(find_parts(preset or default_preset(), ("encoder",))["encoder"])
-        built = build_index(folder, encoder, skipped=skipped)
+        built = build_index(folder, encoder, skipped=skipped, workspace=workspace)
+        save_report(report, skipped)
         built.save(out)
-    for path, reason in skipped:
-        typer.echo(f"skipped {path}: {reason}", err=True)
-    typer.echo(f"{out}: {len(built)} pictures, {len(skipped)} files skipped")
+        shutil.rmtree(workspace)
+    for path, reason in skipped[:MAX_LISTED]:
+        typer.echo(printable(f"skipped {path}: {reason}"), err=True)
+    typer.echo(f"{out}: {len(built)} pictures, {len(skipped)} files skipped (listed in {report})")
 
 
 @contextmanager
@@ -112,12 +129,42 @@ def check_out(out: Path) -> None:
         raise ValueError(f"--out {out} is a folder; name a picture file")
 
 
+def check_index_paths(folder: Path, out: Path) -> None:
+    """Raises ValueError unless `folder` is one, and `out` is free or an older index."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder of pictures")
+    if out.exists() and not (out / "manifest.json").is_file():
+        raise ValueError(f"{out} exists and is no index; choose another name for --out")
+
+
 def check_preset(preset: str | None) -> None:
     """Raises ValueError for what is neither a folder nor a preset of params.yaml."""
     from kdlib.params import load_preset
 
     if preset is not None and not Path(preset).is_dir():
         load_preset(preset)
+
+
+def check_engine(engine: str | None, index: Path | None) -> None:
+    """Raises ValueError for an engine that isn't known, or beside another database."""
+    if engine not in (None, "stickers", "openverse"):
+        raise ValueError(f"--engine {engine} is not known; choose stickers or openverse")
+    if engine and index:
+        raise ValueError("--engine and --index both say what to draw from; give one of them")
+
+
+def ask_engine(engine: str, prompt: str, encoder, k: int | None):
+    """A throw-away index of what an engine finds for the prompt: at least k pictures, if there are so many."""
+    from kdlib.image_search import NUM_FOUND, StickerEngine, index_from_engine
+    from kdlib.openverse import OpenverseEngine
+
+    asked = StickerEngine() if engine == "stickers" else OpenverseEngine()
+    return index_from_engine(prompt, asked, encoder, max(NUM_FOUND, k or 0))
+
+
+def printable(text: str) -> str:
+    """Text that does nothing to a terminal, whatever a file's name is."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def save_images(images: list, out: Path) -> list[Path]:

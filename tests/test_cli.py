@@ -7,11 +7,13 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from test_image_search import Colours, table
 from test_pipeline import ColourEncoder, ColourTokenizer, make_root
 from typer.testing import CliRunner
 
-from kdlib import encoder, pipeline
+from kdlib import encoder, openverse, pipeline
 from kdlib.cli import app, format_table
+from kdlib.retrieval import Index
 
 
 @pytest.fixture
@@ -59,11 +61,52 @@ def test_an_own_index_is_made_searched_and_drawn_from(kd, tmp_path):
     for _ in range(2):
         result = kd("index", "mine", "--out", "my.index")
         assert result.exit_code == 0, result.output
-    assert result.stdout == "my.index: 2 pictures, 1 files skipped\n"
-    assert "skipped broken.gif: cannot identify image" in result.stderr
+    assert result.stdout == "my.index: 2 pictures, 1 files skipped (listed in my.index.skipped.csv)\n"
+    assert "skipped broken.gif: cannot identify the picture" in result.stderr
+    assert (tmp_path / "my.index.skipped.csv").read_text().startswith("path,reason\nbroken.gif,\"cannot identify")
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
     assert kd("search", "blue", "-n", 1, "--index", "my.index").stdout.splitlines()[1].split()[1] == "night"
     result = kd("generate", "red", "--out", "a.png", "--index", "my.index", "--preset", "quick")
     assert "rose" in result.stdout and (tmp_path / "a.png").is_file()
+
+
+def test_a_search_engine_serves_as_database(kd, tmp_path):
+    table().to_parquet(tmp_path / "data" / "stickers.parquet")
+    result = kd("generate", "a green apple", "--out", "a.png", "--engine", "stickers")
+    assert result.exit_code == 0, result.output
+    assert '"a green apple" was made from these 1 pictures:' in result.stdout  # the preset's k is 2; it found 1
+    assert result.stdout.splitlines()[3].split() == ["1.000", "green", "apple", "a", "author", "of", "a", "MIT"]
+    assert "kd: k = 3 is more than the index can give: it has 1 pictures" in kd(
+        "generate", "a green apple", "--out", "b.png", "--engine", "stickers", "--k", 3).stderr
+    assert "kd: StickerEngine found no picture for 'xylophone'" in kd(
+        "generate", "xylophone", "--out", "b.png", "--engine", "stickers").stderr
+    assert not (tmp_path / "b.png").exists()
+
+
+def test_the_engine_on_the_network_only_when_asked_for(kd, tmp_path, monkeypatch):
+    monkeypatch.setattr(openverse, "OpenverseEngine", lambda: Colours("red", "lime", "blue"))
+    result = kd("generate", "red", "--out", "a.png", "--engine", "openverse", "--k", 3)
+    assert result.exit_code == 0 and "https://pictures.example/0" in result.stdout and "CC0-1.0" in result.stdout
+    monkeypatch.setattr(openverse, "OpenverseEngine", None)
+    assert kd("generate", "red", "--out", "a.png").exit_code == 0
+
+
+def test_an_interrupted_index_goes_on_and_names_are_harmless_to_a_terminal(kd, tmp_path, monkeypatch):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for number in range(7):
+        (mine / f"{number}\x1b[31m\n.gif").write_text("nothing")
+    Image.new("RGB", (9, 9), "red").save(mine / "rose.png")
+    with monkeypatch.context() as broken:
+        broken.setattr(Index, "save", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        result = kd("index", "mine", "--out", "deep/my.index")
+    assert result.exit_code == 2 and "No space left" in result.stderr
+    assert [path.suffix for path in (tmp_path / "deep" / ".my.index.unfinished").iterdir()] == [".parquet"]
+    monkeypatch.setattr(ColourEncoder, "encode_images", None)  # there is nothing left to encode
+    result = kd("index", "mine", "--out", "deep/my.index")
+    assert result.exit_code == 0 and "\x1b" not in result.stderr
+    assert result.stderr.count("skipped ") == 5 and "7 files skipped" in result.stdout
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["my.index", "my.index.skipped.csv"]
 
 
 def test_a_saved_pipeline_serves_as_preset(kd, tmp_path):
@@ -86,16 +129,25 @@ def test_a_saved_pipeline_serves_as_preset(kd, tmp_path):
     (["generate", "red", "--out", "a.png", "--num-images", "0"], "num_images = 0 must be"),
     (["generate", "red", "--out", "a.png", "--num-steps", "99"], "num_steps is 99; it must lie in 1 .. 20"),
     (["generate", "red", "--out", "a.png", "--index", "data"], "data is no index: it has no manifest.json"),
+    (["generate", "red", "--out", "a.png", "--engine", "bing"], "--engine bing is not known; choose stickers"),
+    (["generate", "red", "--out", "a.png", "--engine", "stickers", "--index", "x"], "--engine and --index both say"),
     (["search", ""], "the prompt is ''; say in words"),
     (["search", "red", "-n", "0"], "k = 0 must be"),
     (["search", "red", "--index", "absent"], "absent is no index: it has no manifest.json"),
     (["index", "absent", "--out", "my.index"], "absent is no folder of pictures"),
     (["index", "empty", "--out", "my.index"], "empty holds no readable picture"),
     (["index", "empty", "--out", "data"], "data exists and is no index"),
+    (["index", "a.txt", "--out", "my.index"], "a.txt is no folder of pictures"),
+    (["index", "empty", "--out", "a.txt"], "a.txt exists and is no index"),
+    (["index", "empty", "--out", "a.txt/my.index"], "Not a directory|File exists|no readable picture"),
+    (["index", "faulty", "--out", "my.index"], "faulty/credits.csv is no table of credits: its column 'x' is none of"),
 ])
 def test_errors_are_one_line_on_stderr_and_status_2(kd, tmp_path, words, message):
     for name in ("empty", "data.png"):
         (tmp_path / name).mkdir()
+    (tmp_path / "a.txt").write_text("")
+    (tmp_path / "faulty").mkdir()
+    (tmp_path / "faulty" / "credits.csv").write_text("x\n")
     result = kd(*words)
     errors = [line for line in result.stderr.splitlines() if line.startswith("kd: ")]
     assert result.exit_code == 2 and len(errors) == 1 and re.search(message, errors[0])

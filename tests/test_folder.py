@@ -1,22 +1,28 @@
-"""kdlib.data.folder on pictures of every kind, and on what is none."""
+"""kdlib.data.folder on pictures of every kind, and on what is none: broken, gigantic and hostile files."""
 
+import os
+import re
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from kdlib.data.folder import list_pictures, read_folder, read_picture
+from kdlib.data import folder
+from kdlib.data.folder import list_pictures, read_picture, read_pictures
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 10 5"'
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "jpeg", "webp", "gif", "PNG"])
 def test_every_format_comes_as_rgb(tmp_path, suffix):
     Image.new("RGB", (13, 7), (200, 30, 30)).save(tmp_path / f"a.{suffix}")
-    [picture] = read_folder(tmp_path)
-    assert (picture.id, picture.caption, picture.licence) == (f"a.{suffix}", None, "unknown")
-    assert picture.image.mode == "RGB" and picture.image.size == (13, 7)
-    assert np.abs(np.asarray(picture.image, int) - (200, 30, 30)).max() < 12
+    [path] = list_pictures(tmp_path)
+    for picture in (read_picture(path), *read_pictures([path])):
+        assert picture.mode == "RGB" and picture.size == (13, 7)
+        assert np.abs(np.asarray(picture, int) - (200, 30, 30)).max() < 12
 
 
 @pytest.mark.parametrize("mode, suffix", [("RGBA", "png"), ("LA", "png"), ("RGBA", "webp")])
@@ -62,22 +68,130 @@ def gigantic_png():
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
-def test_unreadable_files_are_reported_and_never_fatal(tmp_path):
-    Image.new("RGB", (64, 64), "red").save(tmp_path / "z.png")
-    whole = (tmp_path / "z.png").read_bytes()
-    (tmp_path / "bomb.png").write_bytes(gigantic_png())
-    (tmp_path / "cut.png").write_bytes(whole[:60])
-    (tmp_path / "empty.jpg").write_bytes(b"")
-    (tmp_path / "text.gif").write_text("GIF of nothing")
-    (tmp_path / "folder.png").mkdir()
-    (tmp_path / "vector.webp").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
-    (tmp_path / "dangling.png").symlink_to(tmp_path / "nowhere")
-    skipped = []
-    assert [picture.id for picture in read_folder(tmp_path, skipped)] == ["z.png"]
-    reasons = dict(skipped)
-    assert sorted(reasons) == ["bomb.png", "cut.png", "dangling.png", "empty.jpg", "text.gif", "vector.webp"]
-    assert "gigantic" in reasons["bomb.png"] or "decompression bomb" in reasons["bomb.png"]
-    assert all(reasons.values())
+def svg(body, head=SVG):
+    return f"{head}>{body}</svg>"
+
+
+def entity_bomb():
+    lines = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
+    return f'<!DOCTYPE svg [<!ENTITY l0 "lol">{lines}]>' + svg("<text>&l9;</text>")
+
+
+def use_bomb():
+    groups = "".join(f'<g id="u{n}">' + f'<use href="#u{n - 1}"/>' * 10 + "</g>" for n in range(1, 10))
+    return svg(f'<rect id="u0" width="5" height="5"/>{groups}')
+
+
+def filtered(primitive):
+    return svg(f'<filter id="f">{primitive}</filter><rect width="10" height="5" filter="url(#f)"/>')
+
+
+BAD_SVGS = {
+    "empty.svg": ("", "empty"),
+    "page.svg": ("<html><body/></html>", "does not have a root node"),
+    "cut.svg": (svg("<g>")[:-9], "parsing failed|root node"),
+    "flat.svg": (svg("", '<svg xmlns="http://www.w3.org/2000/svg" width="0" height="9"'), "invalid size"),
+    "utf16.svg": (svg("").encode("utf-16"), "can't decode byte"),
+    "picture.svg": (b"\x89PNG\r\n\x1a\n", "can't decode byte"),
+    "entities.svg": (entity_bomb(), "entity reference loop"),
+    "foreign.svg": ('<!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/passwd">]>' + svg("<text>&x;</text>"),
+                    "unknown entity reference"),
+    "uses.svg": (use_bomb(), "nodes limit reached"),
+    "large.svg": (svg(" " * 10_000_000), "gigantic: 10,000,1.. bytes, the limit for an SVG is 10,000,000"),
+    "deep.svg": (svg("<g>" * 20_000 + "</g>" * 20_000), "reading it crashes, or takes too much memory"),
+    "slow.svg": (filtered('<feTurbulence baseFrequency="0.1" numOctaves="1000000000"/>'), "more than 2 seconds"),
+}
+
+
+def write(path, content):
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@pytest.fixture
+def two_seconds(tmp_path, monkeypatch):
+    """Gives the process that reads pictures two seconds a file."""
+    write(tmp_path / "program", Path(folder.__file__).read_text().replace("MAX_SECONDS = 20", "MAX_SECONDS = 2"))
+    monkeypatch.setattr(folder, "__file__", str(tmp_path / "program"))
+    monkeypatch.setattr(folder, "MAX_SECONDS", 2)
+
+
+def test_bad_files_cost_nothing_but_themselves(tmp_path, two_seconds):
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "whole.png")
+    whole = (tmp_path / "whole.png").read_bytes()
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    bad = BAD_SVGS | {
+        "bomb.png": (gigantic_png(), "gigantic: .*3600000000 pixels"),
+        "cut.png": (whole[:60], "."), "broken.png": (whole[:50] + b"\0" * 9 + whole[59:], "."),
+        "empty.jpg": (b"", "no png, jpeg, webp or gif inside"), "text.gif": ("GIF of nothing", "cannot identify"),
+        "vector.webp": (svg(""), "cannot identify"), "tiff.png": (b"II*\0" + b"\0" * 99, "cannot identify")}
+    for name, (content, _) in bad.items():
+        write(mine / name, content)
+    (mine / "dangling.png").symlink_to(tmp_path / "nowhere")
+    (mine / "device.png").symlink_to("/dev/zero")
+    os.mkfifo(mine / "pipe.png")
+    for name in ("a.png", "z.png", "deep.svg.png"):
+        (mine / name).write_bytes(whole)
+    bad |= {"dangling.png": ("", "^No such file"), "device.png": ("", "^no regular"), "pipe.png": ("", "^no regular")}
+    paths = list_pictures(mine)
+    found = {path.name: picture for path, picture in zip(paths, read_pictures(paths), strict=True)}
+    reasons = {name: found.pop(name) for name in bad}
+    for name, (_, message) in bad.items():
+        assert isinstance(reasons[name], str) and re.search(message, reasons[name]), (name, reasons[name])
+        assert str(tmp_path) not in reasons[name]
+    assert sorted(found) == ["a.png", "deep.svg.png", "z.png"]
+    assert all((np.asarray(picture) == (255, 0, 0)).all() for picture in found.values())
+
+
+def test_a_program_that_fails_is_no_bad_picture(tmp_path, monkeypatch):
+    write(tmp_path / "program", "raise SystemExit(3)")
+    monkeypatch.setattr(folder, "__file__", str(tmp_path / "program"))
+    with pytest.raises(RuntimeError, match="the process that reads pictures fails; see what it says: .*program"):
+        read_pictures([tmp_path / "a.png"])
+
+
+def test_memory_is_limited(tmp_path, monkeypatch):
+    Image.new("RGB", (4000, 4000)).save(tmp_path / "a.png")
+    program = Path(folder.__file__).read_text().replace("MAX_MEMORY_BYTES = 4 << 30", "MAX_MEMORY_BYTES = 1 << 26")
+    write(tmp_path / "program", program)
+    monkeypatch.setattr(folder, "__file__", str(tmp_path / "program"))
+    [reason] = read_pictures([tmp_path / "a.png"])
+    assert reason in ("MemoryError", "reading it crashes, or takes too much memory")
+
+
+@pytest.mark.parametrize("box, size", [("0 0 10 5", (256, 128)), ("0 0 1 100000", (1, 256)), ("-3 -3 7 7", (256, 256))])
+def test_a_drawing_fits_its_box_on_white(tmp_path, box, size):
+    write(tmp_path / "a.svg", f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}"><g/></svg>')
+    picture = read_picture(tmp_path / "a.svg")
+    assert picture.size == size and (np.asarray(picture) == 255).all()
+
+
+def test_a_huge_drawing_is_drawn_small_and_half_transparent_on_white(tmp_path):
+    head = '<svg xmlns="http://www.w3.org/2000/svg" width="1000000000" height="500000000"'
+    write(tmp_path / "a.svg", "\ufeff" + svg('<rect width="100%" height="100%" fill="red" opacity="0.5"/>', head))
+    picture = read_picture(tmp_path / "a.svg")
+    assert picture.size == (256, 128)
+    assert np.abs(np.asarray(picture, int) - (255, 127, 127)).max() <= 1
+
+
+def test_a_drawing_reads_no_other_file(tmp_path):
+    Image.new("RGB", (10, 10), "red").save(tmp_path / "secret.png")
+    write(tmp_path / "secret.svg", svg('<rect width="10" height="10" fill="red"/>'))
+    for number, name in enumerate(["secret.png", "secret.svg"]):
+        for reference in (name, str(tmp_path / name), f"file://{tmp_path / name}", f"&x;{name}"):
+            entity = f'<!DOCTYPE svg [<!ENTITY x "{tmp_path}/">]>'
+            image = f'<image xlink:href="{reference}" width="10" height="10"/><feImage href="{reference}"/>'
+            write(tmp_path / f"a{number}.svg", entity + svg(image))
+            assert (np.asarray(read_picture(tmp_path / f"a{number}.svg")) == 255).all(), reference
+    open(tmp_path / "secret.png").close()  # this process may open files again
+
+
+def test_large_pictures_are_reduced(tmp_path):
+    for name in ("a.png", "a.jpg"):
+        Image.linear_gradient("L").resize((1536, 3072)).save(tmp_path / name)
+        pixels = np.asarray(read_picture(tmp_path / name), int)
+        assert pixels.shape == (512, 256, 3)
+        assert np.abs(pixels[:, 128, 0] - np.linspace(0, 255, 512)).max() < 4
 
 
 def test_the_limit_on_pixels(tmp_path, monkeypatch):
@@ -94,12 +208,13 @@ def test_order_hidden_files_and_other_files(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("L", (2, 2)).save(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no picture")
-    assert [picture.id for picture in read_folder(tmp_path)] == ["10.png", "9.png", "a/1.png", "b/2.png"]
-    assert len(list_pictures(tmp_path)) == 4
+    (tmp_path / "folder.png").mkdir()
+    found = [path.relative_to(tmp_path).as_posix() for path in list_pictures(tmp_path)]
+    assert found == ["10.png", "9.png", "a/1.png", "b/2.png"]
 
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "absent"):
         with pytest.raises(NotADirectoryError, match="is no folder of pictures"):
-            list(read_folder(path))
+            list_pictures(path)

@@ -93,10 +93,40 @@ def sticker_catalogue(root: str | Path | None = None) -> Catalogue:
     return Catalogue(stickers.assign(picture=stickers["svg"].str.encode("utf-8")))
 
 
-def folder_catalogue(entries: Iterable[tuple[str, bytes]]) -> Catalogue:
-    """The catalogue of one's own pictures from (id, thumbnail): the title is the file's stem, the rest unknown."""
-    rows = [(id, Path(id).stem, "unknown", "unknown", "unknown", picture) for id, picture in entries]
+def folder_catalogue(entries: Iterable[tuple[str, bytes]], credits: dict[str, dict] | None = None) -> Catalogue:
+    """The catalogue of one's own pictures from (id, thumbnail).
+
+    Title, author and licence come from `credits`, as `read_credits` gives them; what it lacks is the file's stem for
+    the title, "unknown" for the rest.
+    """
+    rows = []
+    for id, picture in entries:
+        credit = (credits or {}).get(id, {})
+        rows.append((id, credit.get("title") or Path(id).stem, "unknown", credit.get("author") or "unknown",
+                     credit.get("licence") or "unknown", picture))
     return Catalogue(pd.DataFrame(rows, columns=["id", *COLUMNS]).set_index("id"))
+
+
+def read_credits(folder: str | Path) -> dict[str, dict]:
+    """Whose a folder's pictures are, by id, from its file credits.csv; empty when it has none.
+
+    The columns are path (or id: the path inside the folder, "cats/tom.png"), title, author, licence, in any order; all
+    but the first may be missing, cells may be empty. Raises ValueError naming the file when it is not like that.
+    """
+    path = Path(folder) / "credits.csv"
+    if not path.is_file():
+        return {}
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False).rename(columns={"id": "path"})
+        if strange := set(table.columns) - {"path", "title", "author", "licence"}:
+            raise ValueError(f"its column {min(strange)!r} is none of path (or id), title, author, licence")
+        if list(table.columns).count("path") != 1:
+            raise ValueError("it needs one column path (or id)")
+        if not isinstance(table.index, pd.RangeIndex):
+            raise ValueError("it has more cells than columns; put quotes around text with commas")
+        return table.set_index("path", verify_integrity=True).to_dict("index")
+    except ValueError as error:
+        raise ValueError(f"{path} is no table of credits: {error}") from error
 
 
 def thumbnail(image: Image.Image, size_px: int = THUMBNAIL_PX) -> bytes:
