@@ -25,7 +25,8 @@ def intervals(results: dict[str, dict[str, tuple[float, float, float]]], measure
 def interval_lines(series: dict[str, dict[str, dict[str, tuple[float, float, float]]]], measures: Sequence[str],
                    alt: str, xlabel: str = "", joined: bool = True) -> Picture:
     """Several results of the same labels side by side in each panel: series[name] is what `intervals` takes."""
-    figure = Figure(figsize=(max(4, 2.4 * len(measures)), 3), layout="constrained")
+    panel = max(2.4, 0.42 * max(map(len, series.values())))
+    figure = Figure(figsize=(max(4, panel * len(measures)), 3), layout="constrained")
     for axes, measure in zip(figure.subplots(1, len(measures), squeeze=False)[0], measures, strict=True):
         for number, (name, results) in enumerate(series.items()):
             values, lows, highs = np.array([row[measure] for row in results.values()], dtype=float).T
