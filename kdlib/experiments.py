@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from PIL import Image
 
 from kdlib.data import stickers as data
@@ -19,9 +19,13 @@ from kdlib.io import read_json
 from kdlib.judge import Judge, verdicts
 from kdlib.metrics import Gaussian, Interval, bootstrap, distances, fit_gaussian, frechet_distance
 from kdlib.params import stage_folder
+from kdlib.types import Embeddings
 
 # The paper's FID by conditioning, best first: `ours` and `no_knn` in Table 1 (MS-COCO), the others in section 6.3.
 PAPER_FID = {"ours": 12.5, "self_attention": 18.3, "cross_attention": 22.4, "no_knn": 32.8, "concat": 34.1}
+PAPER_BEST_K = 10  # section 4.3: "best performance is achieved using 10 neighbors"; Fig. 10's values are in no text
+PAPER_FID_BY_SHARE = {0.1: 13.92, 0.3: 13.85, 0.5: 13.72, 0.7: 13.65, 1.0: 12.5}  # section 6.3; all of it: Table 1
+PAPER_GUIDANCE_SCALE = 8.0  # section 6.5
 LOWER_IS_BETTER = ("fd_sticker", "cmmd")
 MEASURES = (*LOWER_IS_BETTER, "concept_top1", "concept_top5", "text_alignment")
 COLUMNS = {"concept_top1": "top1", "concept_top5": "top5", "text_alignment": "alignment"}
@@ -37,6 +41,29 @@ def reference_features(judge: Judge, preset: str, root: Path) -> Float[np.ndarra
     stickers = data.load_stickers(root).set_index("id").loc[read_json(images / "ids.json")]
     held_out = (stickers.split == "test") & stickers["style"].isin(data.TRAINING_STYLES) & (stickers.skin_tone == "")
     return judge.features(np.load(images / "pictures.npy", mmap_mode="r")[held_out.to_numpy()])
+
+
+def in_domain_rows(stickers: pd.DataFrame) -> Bool[np.ndarray, " num_pictures"]:
+    """Which stickers the in-domain index (Fig. 10) holds: H, and held-out concepts in styles that no generator learns.
+
+    What is drawn is measured against the same concepts in the generator's styles, which are not among them.
+    """
+    added = (stickers.split == "test") & stickers["style"].isin(data.HELD_OUT_STYLES) & (stickers.skin_tone == "")
+    return data.training_rows(stickers) | added.to_numpy()
+
+
+def nested_subsets(embeddings: Embeddings, shares: Sequence[float], seed: int) -> dict[float, Embeddings]:
+    """For each share a random part of that size (section 6.3), in the rows' order; the smaller lie in the larger ones.
+
+    Raises ValueError for a share that is not above 0 and at most 1, or that is less than half a picture.
+    """
+    sizes = {share: round(share * len(embeddings)) for share in shares}
+    if bad := [share for share, size in sizes.items() if not 0 < size <= len(embeddings)]:
+        raise ValueError(f"share {bad[0]} of {len(embeddings)} pictures can't be taken; give shares above 0, at most 1")
+    order = np.random.default_rng(seed).permutation(len(embeddings))
+    rows = {share: np.sort(order[:size]) for share, size in sizes.items()}
+    return {share: Embeddings(embeddings.vectors[kept], embeddings.ids[kept], embeddings.encoder_id)
+            for share, kept in rows.items()}
 
 
 def judge_pictures(judge: Judge, drawn: Sequence[Sequence[Image.Image]], prompts: Sequence[str],
@@ -110,11 +137,28 @@ def ratio(first: float, second: float) -> float:
     return first / second if second > 0 else float("nan")
 
 
+def ratios_to(label, found: dict, num_prompts: int, num_draws: int, seed: int) -> dict[object, dict[str, Interval]]:
+    """found[other] / found[label] for each other one, on the same prompts, with intervals; 1 is no difference."""
+    return {other: measure(paired(ratio, of, found[label]), num_prompts, num_draws, seed)
+            for other, of in found.items() if other != label}
+
+
 def against(name: str, found: Interval, limit: float = 0.0) -> str:
     """Where a measure lies beside a limit, as far as its 95% interval tells: "better", "worse" or "can't be told"."""
     sign = 1 if name in LOWER_IS_BETTER else -1
     ends = sorted([sign * (found.low - limit), sign * (found.high - limit)])
     return "better" if ends[1] < 0 else "worse" if ends[0] > 0 else "can't be told"
+
+
+def claim(reply: str, claimed: str) -> str:
+    """What a reply of `against` means for a claim of the paper: "holds", "does not hold" or "can't be told"."""
+    return reply if reply == "can't be told" else "holds" if reply == claimed else "does not hold"
+
+
+def claim_best(ratios: dict[object, dict[str, Interval]], name: str = "fd_sticker") -> str:
+    """The same for the claim that what `ratios_to` divides by is best: refuted by one that is better beyond doubt."""
+    replies = {against(name, row[name], limit=1.0) for row in ratios.values()}
+    return "does not hold" if "better" in replies else "holds" if replies == {"worse"} else "can't be told"
 
 
 def kendall(first: Sequence[float], second: Sequence[float]) -> float:

@@ -14,14 +14,20 @@ from kdlib.experiments import (
     LOWER_IS_BETTER,
     MEASURES,
     PAPER_FID,
+    PAPER_FID_BY_SHARE,
     against,
+    claim,
+    claim_best,
     cmmd_statistic,
+    in_domain_rows,
     judge_pictures,
     kendall,
     long_table,
     measure,
+    nested_subsets,
     paired,
     ratio,
+    ratios_to,
     reference_features,
     rounded,
     shown,
@@ -30,6 +36,7 @@ from kdlib.experiments import (
 from kdlib.io import save_array, write_json
 from kdlib.judge import Judge
 from kdlib.metrics import Interval, cmmd, fit_gaussian, frechet_distance
+from kdlib.types import Embeddings
 
 PROMPTS, SEEDS, WIDTH = 7, 3, 5
 
@@ -98,6 +105,53 @@ def test_an_answer_needs_the_whole_interval_on_one_side(name, low, high, limit, 
     assert against(name, Interval((low + high) / 2, low, high), limit) == said
 
 
+def test_ratios_are_to_the_one_named_and_on_the_same_prompts():
+    features, said, reference = toy()
+    found = {k: statistics(features, said.assign(alignment=said.alignment * k), reference) for k in (1, 2, 4)}
+    ratios = ratios_to(2, found, PROMPTS, 20, seed=0)
+    assert {k: tuple(row["text_alignment"]) for k, row in ratios.items()} == {
+        1: pytest.approx((0.5, 0.5, 0.5)), 4: pytest.approx((2, 2, 2))}
+
+
+@pytest.mark.parametrize("ends, said", [
+    ([(1.1, 1.2), (1.01, 1.5)], "holds"), ([(1.1, 1.2), (0.7, 0.9)], "does not hold"),
+    ([(1.1, 1.2), (0.9, 1.1)], "can't be told"), ([(0.7, 0.9), (0.9, 1.1)], "does not hold")])
+def test_a_best_one_is_refuted_by_one_that_is_better_and_holds_if_all_are_worse(ends, said):
+    ratios = {place: {"fd_sticker": Interval(1.0, *pair)} for place, pair in enumerate(ends)}
+    assert claim_best(ratios) == said
+
+
+def test_a_claim_holds_where_the_reply_is_the_claimed_one():
+    assert [claim(reply, "worse") for reply in ("worse", "better", "can't be told")] == [
+        "holds", "does not hold", "can't be told"]
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 99), size=st.integers(10, 40))
+def test_smaller_parts_of_an_index_lie_in_the_larger_ones(seed, size):
+    vectors = np.random.default_rng(seed).normal(size=(size, 3)).astype(np.float32)
+    everything = Embeddings(vectors, np.array([f"p{row}" for row in range(size)]), "e")
+    parts = nested_subsets(everything, [0.1, 0.5, 1.0], seed)
+    assert [len(part) for part in parts.values()] == [round(0.1 * size), round(0.5 * size), size]
+    assert set(parts[0.1].ids) <= set(parts[0.5].ids) <= set(parts[1.0].ids) == set(everything.ids)
+    for part in parts.values():
+        rows = [int(id[1:]) for id in part.ids]
+        assert rows == sorted(rows) and np.array_equal(part.vectors, vectors[rows]) and part.encoder_id == "e"
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.2, 0.01])
+def test_a_part_of_no_picture_or_of_more_than_all_is_refused(share):
+    with pytest.raises(ValueError, match=f"share {share} of 11 pictures"):
+        nested_subsets(Embeddings(np.ones((11, 3)), np.arange(11).astype(str), "e"), [0.5, share], 0)
+
+
+def test_the_in_domain_index_has_held_out_concepts_in_foreign_styles_only():
+    rows = [("train", "noto", "", True), ("train", "openmoji", "", False), ("test", "noto", "", False),
+            ("test", "openmoji", "", True), ("test", "openmoji", "dark", False), ("train", "noto", "dark", False)]
+    stickers = pd.DataFrame([row[:3] for row in rows], columns=["split", "style", "skin_tone"])
+    assert in_domain_rows(stickers).tolist() == [row[3] for row in rows]
+
+
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9)), min_size=2, max_size=7,
                 unique_by=(lambda pair: pair[0], lambda pair: pair[1])))
@@ -107,6 +161,7 @@ def test_kendall_is_scipy_s_where_nothing_is_tied(pairs):
 
 
 def test_the_paper_s_numbers():
+    assert list(PAPER_FID_BY_SHARE.items()) == [(0.1, 13.92), (0.3, 13.85), (0.5, 13.72), (0.7, 13.65), (1.0, 12.5)]
     assert PAPER_FID == {"ours": 12.5, "self_attention": 18.3, "cross_attention": 22.4, "no_knn": 32.8, "concat": 34.1}
     assert list(PAPER_FID.values()) == sorted(PAPER_FID.values()) and set(LOWER_IS_BETTER) < set(MEASURES)
 

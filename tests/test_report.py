@@ -17,7 +17,7 @@ from PIL import Image
 from kdlib.io import write_json
 from kdlib.notebook import normalise, write_notebook
 from kdlib.report import figures
-from kdlib.report.intervals import intervals
+from kdlib.report.intervals import heatmaps, interval_lines, intervals
 from kdlib.report.site import as_page, build_report, metrics_table
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><circle cx="8" cy="8" r="5" fill="red"/></svg>'
@@ -155,6 +155,8 @@ def test_figures_are_the_same_twice_and_have_a_text():
     makers = [lambda: figures.curves(table, "step", ["loss", "bound"], alt="falls", log=True),
               lambda: figures.bars(pd.Series({"noto": 5, "twemoji": 7}), alt="two bars"),
               lambda: intervals({"a_b": {"x": (1.0, 0.5, 2.0), "y": (0.0, 0.0, 0.0)}}, ["x", "y"], alt="one"),
+              lambda: interval_lines({name: {"1": {"x": (1.0, 0.5, 2.0)}} for name in "ab"}, ["x"], alt="two of one"),
+              lambda: heatmaps({"x": table, "y": table.fillna(0)}, alt="two maps"),
               lambda: figures.histograms({"a": np.arange(5.0), "b": np.arange(11.0)}, alt="flat", xlabel="x")]
     for make in makers:
         first, second = make(), make()
