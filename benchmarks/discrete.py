@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
@@ -26,26 +24,10 @@ from benchmarks.contenders import (
     make_contender,
     run_step_alone,
 )
-from kdlib.io import atomic_path
+from benchmarks.machine import add_rows, copy_bandwidth, describe_machine, matmul_peaks, seconds, write_table
 
 STEPS_TIMED = 3  # consecutive sampling steps of one measurement
 MIB = 2 ** 20
-
-
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def matmul_peaks(size: int = 2048, repetitions: int = 10) -> dict[str, float]:
-    """FLOP/s of the fastest of `repetitions` square matrix products, for fp32 and bf16."""
-    pairs = {"fp32": torch.randn(2, size, size), "bf16": torch.randn(2, size, size, dtype=torch.bfloat16)}
-    best = dict.fromkeys(pairs, float("inf"))
-    for _ in range(repetitions):
-        for precision, (a, b) in pairs.items():
-            best[precision] = min(best[precision], seconds(lambda a=a, b=b: a @ b))
-    return {precision: 2 * size ** 3 / duration for precision, duration in best.items()}
 
 
 def count_flops(work: Callable[[], object]) -> int:
@@ -73,7 +55,7 @@ def measure_shape(label: str, shape: Shape, checkout: Path | None, repetitions: 
     bar.set_description(label)
     memory = {}
     for name in names:
-        memory[name] = run_step_alone(name, shape, checkout, "sample")[2]
+        memory[name] = {work: run_step_alone(name, shape, checkout, work)[2] for work in ("train", "sample")}
         bar.update()
     contenders = {name: make_contender(name, shape, checkout) for name in names}
     flops = {name: (count_flops(c.train), count_flops(lambda c=c: c.sample(1))) for name, c in contenders.items()}
@@ -85,10 +67,11 @@ def measure_shape(label: str, shape: Shape, checkout: Path | None, repetitions: 
         rows.append({
             "shape": label, "contender": name, "parameters_M": contenders[name].num_parameters / 1e6,
             "train_gflop_per_image": train_flops / shape.batch / 1e9, "train_images_per_s": shape.batch / train_s,
-            "train_share_of_peak": train_flops / train_s / peak, "step_ms": step_s * 1e3,
-            "step_share_of_peak": step_flops / step_s / peak, "step_peak_MiB": memory[name] / MIB,
+            "train_share_of_peak": train_flops / train_s / peak, "step_gflop": step_flops / 1e9,
+            "step_ms": step_s * 1e3, "step_share_of_peak": step_flops / step_s / peak,
+            "train_peak_MiB": memory[name]["train"] / MIB, "step_peak_MiB": memory[name]["sample"] / MIB,
             "train_ratio": train_s / times[OURS][0], "step_ratio": step_s / times[OURS][1],
-            "memory_ratio": memory[OURS] / memory[name]})
+            "memory_ratio": memory[OURS]["sample"] / memory[name]["sample"]})
     return rows
 
 
@@ -104,14 +87,16 @@ def benchmark(shapes: dict[str, Shape], checkout: Path | None, repetitions: int,
 
 
 def step_paper(shape: Shape = PAPER) -> pd.DataFrame:
-    """One training step and one guided sampling step of the paper's model, each alone in a fresh process."""
-    rows = []
-    for work in tqdm(["train", "sample"], desc="preset paper"):
-        num_parameters, duration, peak = run_step_alone(OURS, shape, None, work)
-        rows.append({"step": work, "contender": OURS, "batch": shape.batch, "parameters_M": num_parameters / 1e6,
-                     "weights_MiB": num_parameters * 4 / MIB, "seconds": duration,
-                     "peak_MiB_above_weights": peak / MIB})
-    return pd.DataFrame(rows)
+    """One training step and one guided sampling step of the paper's model, each alone in a fresh process: a row of the
+    same table, with the columns that one step can fill."""
+    label = f"{shape.num_blocks}x{shape.width}/{shape.num_positions}/{shape.num_codes}"
+    work = tqdm(["train", "sample"], desc="preset paper")
+    (num_parameters, train_s, train_peak), (_, step_s, step_peak) = (
+        run_step_alone(OURS, shape, None, name) for name in work)
+    return pd.DataFrame([{
+        "shape": label, "contender": OURS, "parameters_M": num_parameters / 1e6,
+        "train_images_per_s": shape.batch / train_s, "step_ms": step_s * 1e3, "train_peak_MiB": train_peak / MIB,
+        "step_peak_MiB": step_peak / MIB}])
 
 
 def main() -> None:
@@ -120,7 +105,8 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES), metavar="SHAPE",
                         help=f"blocks x width / tokens / codes; all of {', '.join(SHAPES)}")
     parser.add_argument("--repetitions", type=int, default=5, help="measurements of each time; medians are told")
-    parser.add_argument("--paper", action="store_true", help="instead: one step of each kind at the paper's size")
+    parser.add_argument("--paper", action="store_true",
+                        help="instead: one step of each kind at the paper's size; its row is added to CSV")
     parser.add_argument("--out", type=Path, metavar="CSV", help="write the table there, too")
     arguments = parser.parse_args()
     if arguments.reference:
@@ -128,18 +114,21 @@ def main() -> None:
             reference.load(arguments.reference)
         except FileNotFoundError as error:
             parser.error(str(error))
+    facts = describe_machine()
     if arguments.paper:
         table = step_paper()
     else:
         peaks = matmul_peaks()
-        shapes = {label: SHAPES[label] for label in arguments.shapes}
-        table = benchmark(shapes, arguments.reference, arguments.repetitions, peaks)
-        print("matmul peak: " + ", ".join(f"{peak / 1e9:.0f} GFLOP/s {name}" for name, peak in peaks.items()))
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+        facts |= {"matmul_gflop_per_s": {precision: peak / 1e9 for precision, peak in peaks.items()},
+                  "copy_gb_per_s": copy_bandwidth() / 1e9, "batch": {label: SHAPES[label].batch for label in SHAPES}}
+        table = benchmark({label: SHAPES[label] for label in arguments.shapes}, arguments.reference,
+                          arguments.repetitions, peaks)
+    print(", ".join(f"{name}: {value}" for name, value in facts.items()))
     print(table.to_string(index=False, float_format="{:.4g}".format))
-    if arguments.out:
-        with atomic_path(arguments.out) as path:
-            table.to_csv(path, index=False)
+    if arguments.out and arguments.paper:
+        add_rows(table, facts, arguments.out)
+    elif arguments.out:
+        write_table(table, facts, arguments.out)
 
 
 if __name__ == "__main__":

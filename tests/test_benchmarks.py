@@ -3,16 +3,18 @@
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 
 from kdlib import discrete, transformer
 from kdlib.discrete import Schedule
+from kdlib.io import read_json
 from kdlib.types import Condition
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks import contenders, restated  # noqa: E402
+from benchmarks import contenders, machine, restated, tried  # noqa: E402
 from benchmarks import discrete as benchmark  # noqa: E402
 from benchmarks.contenders import Shape  # noqa: E402
 from benchmarks.reference import load  # noqa: E402
@@ -85,8 +87,8 @@ def test_a_tiny_run_has_all_its_rows():
     table = benchmark.benchmark({"tiny": Shape(1, 8, 2, 9, 5, batch=3, k=2, embedding_dim=7)}, None, repetitions=1,
                                 peaks={"fp32": 1e9, "bf16": 1e9})
     assert table.contender.tolist() == [contenders.OURS, contenders.OURS_FP32, contenders.RESTATED]
-    assert table.parameters_M.nunique() == 1 and (table.drop(columns=["shape", "contender", "step_peak_MiB",
-                                                                      "memory_ratio"]) > 0).all(axis=None)
+    assert table.parameters_M.nunique() == 1 and (table.drop(columns=[
+        "shape", "contender", "train_peak_MiB", "step_peak_MiB", "memory_ratio"]) > 0).all(axis=None)
     assert table[["train_ratio", "step_ratio"]].iloc[0].tolist() == [1, 1]
 
 
@@ -96,6 +98,40 @@ def test_memory_counts_what_a_step_takes():
     ours, restated_ = (contenders.run_step_alone(name, shape, None, "sample")[2]
                        for name in (contenders.OURS_FP32, contenders.RESTATED))
     assert 2 * 4 * 1024 * 1001 * 4 < ours < restated_
+
+
+IDEAS = [name for name in tried.IDEAS if name != tried.COMPILED]  # compiling takes a minute
+SMALL = Shape(2, 32, 2, 64, 13, batch=8, k=2, embedding_dim=7)
+WORKS = [(name, work) for name in IDEAS for work in tried.IDEAS[name].works]
+
+
+def test_every_idea_has_its_rows():
+    table = tried.try_ideas({"small": SMALL}, IDEAS, repetitions=2)
+    assert list(zip(table.idea, table.step, strict=True)) == WORKS
+    assert (table[["before_ms", "after_ms", "ratio_low"]] > 0).all(axis=None)
+    assert (table.ratio_low <= table.ratio).all() and (table.ratio <= table.ratio_high).all()
+
+
+@pytest.mark.parametrize("name, work", WORKS)
+def test_an_idea_changes_no_result_beyond_rounding_and_leaves_no_trace(name, work):
+    contender = contenders.make_contender(contenders.OURS, SMALL, None)
+    before = tried.outcome(contender, work)
+    with tried.IDEAS[name].swap(contender):
+        swapped = tried.outcome(contender, work)
+    assert tried.difference(before, tried.outcome(contender, work)) == 0
+    assert tried.difference(before, swapped) < 0.2  # bfloat16 has three digits, and small gradients are sums of large
+    if name in ("AdaLN in one piece", "kept casts", "kept keys"):
+        assert tried.difference(before, swapped) == 0
+
+
+def test_rows_are_added_to_a_file_of_the_same_machine_only(tmp_path):
+    facts, out = machine.describe_machine(), tmp_path / "table.csv"
+    machine.write_table(pd.DataFrame({"shape": ["a", "b"], "ms": [1.0, 2.0]}), {**facts, "peak": 3}, out)
+    machine.add_rows(pd.DataFrame({"shape": ["b"], "ms": [4.0]}), facts, out)
+    assert pd.read_csv(out).to_dict("list") == {"shape": ["a", "b"], "ms": [1.0, 4.0]}
+    assert read_json(out.with_suffix(".json")) == {**facts, "peak": 3}
+    with pytest.raises(ValueError, match="cores .* here 1000"):
+        machine.add_rows(pd.DataFrame({"shape": ["c"], "ms": [5.0]}), {**facts, "cores": 1000}, out)
 
 
 def test_a_folder_that_is_no_reference_is_refused(tmp_path):

@@ -1,0 +1,66 @@
+"""What the numbers were measured on: the machine, its peaks, and the files that keep both."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from kdlib.io import atomic_path, read_json, write_json
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def matmul_peaks(size: int = 2048, repetitions: int = 10) -> dict[str, float]:
+    """FLOP/s of the fastest of `repetitions` square matrix products, for fp32 and bf16."""
+    pairs = {"fp32": torch.randn(2, size, size), "bf16": torch.randn(2, size, size, dtype=torch.bfloat16)}
+    best = dict.fromkeys(pairs, float("inf"))
+    for _ in range(repetitions):
+        for precision, (a, b) in pairs.items():
+            best[precision] = min(best[precision], seconds(lambda a=a, b=b: a @ b))
+    return {precision: 2 * size ** 3 / duration for precision, duration in best.items()}
+
+
+def copy_bandwidth(num_bytes: int = 2 ** 28, repetitions: int = 10) -> float:
+    """Bytes/s, read and written ones together, of the fastest of `repetitions` copies of `num_bytes` bytes."""
+    source, target = torch.ones(2, num_bytes, dtype=torch.uint8)
+    return 2 * num_bytes / min(seconds(lambda: target.copy_(source)) for _ in range(repetitions))
+
+
+def describe_machine() -> dict:
+    """The processor's name, its cores, the threads in use, the system, and torch's version."""
+    cpuinfo = Path("/proc/cpuinfo")
+    named = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.is_file() else None
+    return {"cpu": named[1] if named else platform.processor(), "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(), "system": f"{platform.system()} {platform.machine()}",
+            "torch": torch.__version__}
+
+
+def write_table(table: pd.DataFrame, facts: dict, out: Path) -> None:
+    """The table as `out` (CSV), and what it was measured on as JSON beside it."""
+    with atomic_path(out) as path:
+        table.to_csv(path, index=False, float_format="%.6g")
+    write_json(out.with_suffix(".json"), facts)
+
+
+def add_rows(table: pd.DataFrame, facts: dict, out: Path) -> None:
+    """Adds rows to a file of `write_table`, in the place of the same shapes' rows; begins one where there is none.
+
+    Raises ValueError where the file's rows are from another machine.
+    """
+    if not out.is_file():
+        return write_table(table, facts, out)
+    there, known = pd.read_csv(out), read_json(out.with_suffix(".json"))
+    if other := [f"{name} {known[name]}, here {fact}" for name, fact in facts.items() if known[name] != fact]:
+        raise ValueError(f"{out} was measured elsewhere ({'; '.join(other)}); name another file")
+    write_table(pd.concat([there[~there["shape"].isin(table["shape"])], table]), known, out)
