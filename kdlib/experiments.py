@@ -178,7 +178,7 @@ def shown(intervals: dict[str, Interval]) -> dict[str, str]:
     return {name: f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]" for name, found in intervals.items()}
 
 
-def long_table(results: dict[str, dict[str, Interval]], label: str) -> pd.DataFrame:
+def long_table(results: dict[str | int, dict[str, Interval]], label: str) -> pd.DataFrame:
     """results[label][measure] as a table with a row for each interval: the CSV beside a figure."""
     return pd.DataFrame([{label: name, "measure": of, **found._asdict()}
                          for name, row in results.items() for of, found in row.items()])

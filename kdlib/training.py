@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import shutil
+import sys
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -212,7 +213,8 @@ class Run:
             raise ValueError(f"{self.folder / CHECKPOINT_FILE} is no training checkpoint of kdlib; move it away")
         config = json.loads(metadata["training-checkpoint"])
         if config["fingerprint"] != self.fingerprint:
-            tqdm.write(f"{self.folder} is from another run (settings, weights or data differ): starting anew")
+            tqdm.write(f"{self.folder} is from another run (settings, weights or data differ): starting anew",
+                       file=sys.stderr)
             return
         self.step, self.history = config["step"], config["history"]
         self.objective.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n[:6] == "model."})
