@@ -20,8 +20,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MODULES = sorted((ROOT / "kdlib").rglob("*.py"))
 ORDER = ["types", "io", "params", "data", "encoder", "retrieval", "image_search", "openverse", "tokenizer",
          "transformer", "unet", "discrete", "continuous", "conditioning", "training", "encoder_training",
-         "tokenizer_training", "denoiser_training", "pipeline", "manipulation", "metrics", "judge", "experiments",
-         "report", "cli", "notebook", "__init__"]
+         "tokenizer_training", "denoiser_training", "pipeline", "manipulation", "metrics", "geometry", "judge",
+         "experiments", "report", "cli", "notebook", "__init__"]
 LEFT_TO_RIGHT = {name: place for place, name in enumerate(ORDER)}
 PARAMS = load_params(ROOT)
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]

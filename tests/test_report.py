@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image
 
 from kdlib.io import write_json
 from kdlib.notebook import normalise, write_notebook
-from kdlib.report import figures
+from kdlib.report import figures, site
 from kdlib.report.intervals import heatmaps, interval_lines, intervals
 from kdlib.report.site import as_page, build_report, metrics_table
 
@@ -28,6 +29,12 @@ with $\lambda = 8$; [more](01_variant.ipynb)"""
 PAGES = ["00_tour", "01_variant-blue", "01_variant-green"]
 RESULTS = [*(f"notebooks/{page}.ipynb" for page in PAGES), "index/metrics.json", "variant/blue/metrics.json"]
 DEPS = ["kdlib/io.py", *(f"reports/${{item.preset}}/{name}" for name in RESULTS)]
+
+CLAIMS = [{"claim": "It <finds> most", "place": "Fig. 3", "paper": "a curve", "ours": {
+               "stage": "variant/blue", "key": "recall.at_10", "what": "recall", "holds": "above 0.5"}},
+          {"claim": "Ten are best", "place": "Fig. 5", "paper": "of five", "ours": {
+              "stage": "variant/older", "key": "recall.at_10", "what": "recall", "holds": "below 1"}},
+          {"claim": "People like it", "place": "Table 1", "paper": "72%", "cannot": "nobody was asked"}]
 
 
 def toy_results(root: Path) -> None:
@@ -54,6 +61,7 @@ def toy_results(root: Path) -> None:
                  "licence": "Apache-2.0", "score": 0.5}
     write_json(results / "generation" / "samples.json",
                [{"prompt": "an <apple>", "picture": "000.png", "neighbours": [neighbour]}])
+    (root / "reports" / "claims.yaml").write_text(yaml.safe_dump(CLAIMS))
     for stage in ("index", "variant/blue", "variant/older"):
         write_json(results / stage / "metrics.json", {"recall": {"at_10": 0.61234}, "num_pictures": 12345})
 
@@ -114,7 +122,8 @@ def test_a_notebook_has_a_page_for_each_declared_item_of_its_matrix(built):
     assert "<title>The tour: green" in (site / "01_variant-green.html").read_text()
     assert 'href="01_variant-blue.html">' in (site / "00_tour.html").read_text().split("<math")[-1]
     first = (site / "index.html").read_text()
-    assert "variant/blue" in first and "variant/older" not in first
+    metrics = first.partition("In brackets")[2]
+    assert "variant/blue" in metrics and "variant/older" not in metrics
 
 
 def test_pages_show_the_parameters_that_were_used():
@@ -122,6 +131,26 @@ def test_pages_show_the_parameters_that_were_used():
     assert len(as_page(new_notebook(cells=list(cells))).cells) == 1
     cells.append(new_code_cell("seed = 3", metadata={"tags": ["injected-parameters"]}))
     assert [cell.source for cell in as_page(new_notebook(cells=cells)).cells] == ["seed = 3"]
+
+
+def test_claims_stand_on_the_first_page_and_what_fails_on_its_own(built):
+    site = built.parent / "site"
+    first, gaps = ((site / name).read_text() for name in ("index.html", "gaps.html"))
+    assert "All claims: 1 holds, 1 not run, 1 can’t be asked" in first and "It &lt;finds&gt; most" in first
+    rows = gaps.partition("claims that do not hold")[2].partition("</table>")[0]
+    assert rows and 'href="01_variant-blue.html"' not in rows and "It &lt;finds&gt; most" not in gaps
+    assert "there is no recall.at_10 in variant/older/metrics.json" in gaps, "an undeclared folder counts for nothing"
+    assert "nobody was asked" in gaps and "nobody was asked" not in first
+    table = pd.read_csv(site / "_static" / "claims.csv", keep_default_na=False)
+    assert table.verdict.tolist() == ["holds", "not run", "can't be asked"] and table.ours[0] == "0.6123"
+
+
+def test_a_stage_that_has_not_run_leaves_its_claims_open(tmp_path, monkeypatch):
+    toy_results(tmp_path)
+    (tmp_path / "reports" / "toy" / "variant" / "blue" / "metrics.json").unlink()
+    monkeypatch.setattr(site, "run_sphinx", lambda preset, source, folder: shutil.copytree(source, folder / "site"))
+    built = build_report("toy", tmp_path).parent / "site"
+    assert pd.read_csv(built / "_static" / "claims.csv").verdict.tolist() == ["not run", "not run", "can't be asked"]
 
 
 def test_formulas_that_cannot_be_drawn_fail_the_build(tmp_path):

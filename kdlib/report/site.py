@@ -13,18 +13,19 @@ import tempfile
 from pathlib import Path, PurePosixPath
 
 import nbformat
+import pandas as pd
 import yaml
 
 from kdlib.data.catalogue import Catalogue, sticker_catalogue
 from kdlib.io import atomic_path, read_json
 from kdlib.params import find_root, load_preset
 from kdlib.report import mathml
+from kdlib.report.claims import VERDICTS, flatten, judge_claims, load_claims, show
 
 RESULTS = "reports/${item.preset}/"
 LINK = re.compile(r"\]\((\w+)\.ipynb\)")
 MEANING = {"quick": "a test of the machinery, in which nothing has converged", "cpu": "trained on CPU cores",
            "gpu": "trained on one GPU", "paper": "the paper's sizes"}
-INTERVAL = {"value", "low", "high"}
 FIRST_ROWS = 8
 SHOWN_NEIGHBOURS = 5
 THUMBNAIL_PX = 64
@@ -52,8 +53,9 @@ REDIRECT = """<!DOCTYPE html>
 def build_report(preset: str, root: str | Path | None = None) -> Path:
     """Writes reports/<preset>/site and reports/<preset>/index.html, which leads there; returns the latter's path.
 
-    Reads the executed notebooks, the stages' metrics.json and generation/samples.json. Raises FileNotFoundError when
-    one of them is missing, RuntimeError when Sphinx warns (a broken link, a formula it can't read).
+    Reads the executed notebooks, generation/samples.json, reports/claims.yaml, and what is there of the stages'
+    metrics.json. Raises FileNotFoundError when one of the first three is missing, RuntimeError when Sphinx warns (a
+    broken link, a formula it can't read).
     """
     root = Path(root or find_root())
     load_preset(preset, root)
@@ -64,7 +66,10 @@ def build_report(preset: str, root: str | Path | None = None) -> Path:
         (source / "_static" / "kd.css").write_text(STYLE)
         names, measured = declared_results(root)
         write_notebook_pages(names, results / "notebooks", source)
-        write_result_pages(preset, results, names, measured, source, sticker_catalogue(root))
+        metrics = {stage: read_json(results / stage / "metrics.json") for stage in measured
+                   if (results / stage / "metrics.json").is_file()}
+        claims = judge_claims(load_claims(root), metrics)
+        write_result_pages(preset, results, names, metrics, claims, source, sticker_catalogue(root))
         run_sphinx(preset, source, Path(folder))
         with atomic_path(results / "site") as site:
             shutil.copytree(Path(folder, "site"), site)
@@ -123,19 +128,23 @@ def as_page(notebook: nbformat.NotebookNode, item: str = "") -> nbformat.Noteboo
     return notebook
 
 
-def write_result_pages(preset: str, results: Path, names: list[str], measured: list[str], source: Path,
-                       catalogue: Catalogue) -> None:
-    """index.md (what this is, the first rows, the metrics) and pictures.md (all rows), with their pictures."""
+def write_result_pages(preset: str, results: Path, names: list[str], metrics: dict[str, dict], claims: pd.DataFrame,
+                       source: Path, catalogue: Catalogue) -> None:
+    """index.md (first rows, claims, metrics), gaps.md (claims that fail), pictures.md (all rows), and their pictures."""
     samples = read_json(results / "generation" / "samples.json")
     shutil.copytree(results / "generation" / "pictures", source / "_static" / "generated")
     (source / "_static" / "neighbours").mkdir()
     for id in {n["id"] for sample in samples for n in sample["neighbours"][:SHOWN_NEIGHBOURS]}:
         catalogue.picture(id, THUMBNAIL_PX).save(source / "_static" / "neighbours" / file_name(id), optimize=True)
-    metrics = {stage: read_json(results / stage / "metrics.json") for stage in measured}
+    counts = claims.verdict.value_counts().reindex(VERDICTS).dropna().astype(int)
     listed = "\n".join(names)
     (source / "index.md").write_text(FIRST_PAGE.format(
         badge=badge(preset), meaning=MEANING.get(preset, "see params.yaml"), rows=grid_table(samples[:FIRST_ROWS]),
-        metrics=metrics_table(metrics, preset), names=listed, num=len(samples)))
+        claims=claims_table(claims[claims.stage != ""], preset, names), metrics=metrics_table(metrics, preset),
+        counts=", ".join(f"{count} {verdict}" for verdict, count in counts.items()), names=listed, num=len(samples)))
+    gaps = claims[claims.verdict != "holds"].sort_values("verdict", key=lambda s: s.map(VERDICTS.index), kind="stable")
+    (source / "gaps.md").write_text(GAPS_PAGE.format(badge=badge(preset), claims=claims_table(gaps, preset, names)))
+    claims.to_csv(source / "_static" / "claims.csv", index=False)
     (source / "pictures.md").write_text(PICTURES_PAGE.format(badge=badge(preset), rows=grid_table(samples)))
 
 
@@ -155,6 +164,17 @@ pictures in the database, the picture drawn from them. All {num} prompts are on 
 
 {rows}
 
+## What the paper claims, and what is found here
+
+Each claim of the paper that can be asked here, its number, and ours with a 95% interval. It *holds* where the whole
+interval lies where the brackets say, and *does not hold* where it lies on the other side; else it *can't be told*. No
+number of ours compares with one of the paper's; signs and orders do. All claims: {counts}.
+[What we could not reproduce](gaps.md) has the rest, and why.
+
+{claims}
+
+<p><a href="_static/claims.csv" download>All claims as CSV</a></p>
+
 ## Figures so far
 
 In brackets: 95% intervals over prompts. The judge is a network that never takes part in drawing; its own page and that
@@ -164,6 +184,7 @@ of the evaluation say what these figures mean, and what they don't.
 
 ```{{toctree}}
 :hidden:
+gaps
 pictures
 {names}
 ```
@@ -176,6 +197,26 @@ PICTURES_PAGE = """# All prompts
 
 {rows}
 """
+
+GAPS_PAGE = """# What we could not reproduce
+
+{badge} The paper's claims that do not hold here, that can't be told from so few pictures, that no stage of this preset
+has measured, and those that can't be asked here at all: the same rows as on the [first page](index.md), and the rest.
+
+{claims}
+"""
+
+
+def claims_table(claims: pd.DataFrame, preset: str, names: list[str]) -> str:
+    """Rows of `judge_claims` as a Markdown table; our numbers with the badge, and a link to the notebook."""
+    pages = {name.partition("_")[2]: name for name in names}
+    lines = ["| claim | in the paper | here | verdict |", "| --- | --- | --- | --- |"]
+    for row in claims.map(html.escape).itertuples():
+        what = f"[{row.what}]({pages[row.stage]}.ipynb)" if row.stage in pages else row.what
+        limit = "" if row.holds_if == "as said" else f" ({row.holds_if})"
+        here = f"{what}: {row.ours}{limit} {badge(preset)}" if row.ours else row.why
+        lines.append(f"| {row.claim} | {row.place}: {row.paper} | {here} | **{row.verdict}** |")
+    return "\n".join(lines)
 
 
 def badge(preset: str) -> str:
@@ -208,22 +249,8 @@ def grid_table(samples: list[dict]) -> str:
     return f'<table class="kd-grid">{head}{"".join(rows)}</table>'
 
 
-def flatten(values: dict, prefix: str = "") -> dict:
-    """Nested dictionaries as one with dotted names; a value with its interval stays together."""
-    flat = {}
-    for name, value in values.items():
-        nested = isinstance(value, dict) and value.keys() != INTERVAL
-        flat |= flatten(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
-    return flat
-
-
 def metrics_table(metrics: dict[str, dict], preset: str) -> str:
     """stage -> its metrics.json as a Markdown table, each number with the preset's badge."""
-    def show(value) -> str:
-        if isinstance(value, dict):
-            return f"{value['value']:.4g} [{value['low']:.4g}, {value['high']:.4g}]"
-        return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-
     lines = [f"| {stage} | {name} | {show(value)} | {badge(preset)} |"
              for stage, values in metrics.items() for name, value in flatten(values).items()]
     return "\n".join(["| stage | figure | value | |", "| --- | --- | --- | --- |", *lines])
