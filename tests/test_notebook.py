@@ -1,12 +1,16 @@
 """The notebook runner: same bytes at every run, errors kept to look at, wrong parameters refused."""
 
+import base64
 import hashlib
+import io
 import subprocess
 import sys
 
 import nbformat
+import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+from PIL import Image
 
 from kdlib.notebook import (
     declared_parameters,
@@ -19,6 +23,7 @@ from kdlib.notebook import (
     stage_parameters,
     write_notebook,
 )
+from kdlib.report import figures
 
 PARAMS = """
 toy: {seed: 3, k: 5, noise: {rate: 1.0e-3, name: pink}}
@@ -142,17 +147,31 @@ def test_normalising_drops_progress_and_joins_what_timing_cut(tmp_path):
     outputs = [new_output("stream", name="stdout", text="a"), new_output("stream", name="stderr", text="3 it/s"),
                new_output("stream", name="stdout", text="b\n"),
                new_output("display_data", {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "bar"}),
-               new_output("display_data", {"text/html": "<b>at 0x7f0123456789</b>", "image/png": "0x7f0123456789"})]
+               new_output("display_data", {"text/html": "<b>at 0x7f0123456789</b>", "image/jpeg": "0x7f0123456789"})]
     cell = new_code_cell("x", outputs=outputs, metadata={"execution": {"start": "1"}, "tags": ["injected-parameters"]})
     notebook = normalise(new_notebook(cells=[cell], metadata={"papermill": {"duration": 1}}))
     text, figure = notebook.cells[0].outputs
     assert text.text == "ab\n"
-    assert figure.data == {"text/html": "<b>at 0x…</b>", "image/png": "0x7f0123456789"}
+    assert figure.data == {"text/html": "<b>at 0x…</b>", "image/jpeg": "0x7f0123456789"}
     assert notebook.cells[0].id == "injected-parameters"
     assert notebook.cells[0].metadata == {"tags": ["injected-parameters"]}
     write_notebook(notebook, tmp_path / "a.ipynb")
     write_notebook(normalise(read_notebook(tmp_path / "a.ipynb")), tmp_path / "b.ipynb")
     assert (tmp_path / "a.ipynb").read_bytes() == (tmp_path / "b.ipynb").read_bytes()
+
+
+def test_a_png_becomes_small_once_and_keeps_its_few_colours():
+    random = np.random.default_rng(7)
+    few, many = (random.integers(0, 256, (colours, 3)).astype(np.uint8)[random.integers(0, colours, (40, 50))]
+                 for colours in (5, 1000))
+    for pixels, most in ((few, 0), (many, 64)):
+        encoded = base64.b64encode(figures.as_picture(Image.fromarray(pixels), "noise").data).decode()
+        cell = new_code_cell("x", outputs=[new_output("display_data", {"image/png": encoded})])
+        once = normalise(new_notebook(cells=[cell])).cells[0].outputs[0].data["image/png"]
+        small = Image.open(io.BytesIO(base64.b64decode(once)))
+        assert small.mode == "P" and len(once) < len(encoded)
+        assert np.abs(np.asarray(small.convert("RGB")).astype(int) - pixels).max() <= most
+        assert normalise(new_notebook(cells=[cell])).cells[0].outputs[0].data["image/png"] == once
 
 
 def test_cleaning_leaves_sources_and_tags(root, monkeypatch):
