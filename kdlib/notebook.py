@@ -171,18 +171,21 @@ def clean_notebook(path: str | Path) -> None:
 
 
 @contextmanager
-def own_kernel() -> Iterator[None]:
-    """Makes `python3` mean this interpreter, whatever kernels are installed, with no start-up files of the user."""
+def own_kernel() -> Iterator[Path]:
+    """Makes `python3` mean this interpreter, whatever kernels are installed, with no start-up files of the user.
+
+    Yields a folder that only this user can read, for the kernel's sockets: a TCP port that was free when it was chosen
+    may be another kernel's when it is opened.
+    """
     with tempfile.TemporaryDirectory() as folder:
         spec = Path(folder, "kernels", "python3")
         spec.mkdir(parents=True)
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        (spec / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python",
-                                                      "metadata": {"supported_encryption": ["curve"]}}))
+        (spec / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}))
         before = dict(os.environ)
         os.environ.update(JUPYTER_PATH=folder, IPYTHONDIR=str(Path(folder, "ipython")), PYTHONHASHSEED="0")
         try:
-            yield
+            yield Path(folder)
         finally:
             os.environ.clear()
             os.environ.update(before)
@@ -228,10 +231,10 @@ def run_notebook(notebook: str | Path, preset: str, root: str | Path | None = No
                                   parse_item(item, declared))
     target = executed_path(source, preset, root, item)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with only_run(target), own_kernel():
+    with only_run(target), own_kernel() as sockets:
         papermill.execute_notebook(source, target, parameters, cwd=root, kernel_name="python3", language="python",
                                    log_output=True, progress_bar=False, start_timeout=300,
-                                   config=Config(KernelManager={"transport_encryption": "auto"}))
+                                   config=Config(KernelManager={"transport": "ipc", "ip": str(sockets / "kernel")}))
         write_notebook(normalise(read_notebook(target)), target)
     return target
 

@@ -203,3 +203,10 @@ def test_a_stage_that_still_runs_is_not_run_beside_itself(root, monkeypatch, cap
     running.communicate()
     make_notebook(root, "print(seed)")
     run_notebook(notebook, "toy", root)
+
+
+def test_notebook_and_kernel_meet_at_no_port(root):
+    """A kernel's free TCP ports may be taken before it opens them, and others could try to connect to them."""
+    source = "from ipykernel.connect import get_connection_info\nprint(get_connection_info(unpack=True)['transport'])"
+    ran = read_notebook(run_notebook(make_notebook(root, source), "toy", root))
+    assert ran.cells[-1].outputs[0]["text"] == "ipc\n"
