@@ -21,6 +21,9 @@ Preset = Annotated[str | None, typer.Option(help="A preset of params.yaml, or a 
 Engine = Annotated[str | None, typer.Option("--engine", help="Or draw from what a search engine finds for the prompt: "
                                             "stickers (by name, here) or openverse (asked over the network).")]
 IndexFolder = Annotated[Path | None, typer.Option("--index", help="Another database, made by `kd index`.")]
+Licences = Annotated[list[str] | None, typer.Option("--licence", help="Only pictures under this licence; may be "
+                                                    "repeated, for example --licence CC0-1.0 --licence MIT.")]
+Styles = Annotated[list[str] | None, typer.Option("--style", help="Only pictures of this set; may be repeated.")]
 
 
 @app.command()
@@ -32,7 +35,7 @@ def generate(prompt: Prompt,
              guidance_scale: Annotated[float | None, typer.Option(help="1 is no guidance.")] = None,
              num_steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
              seed: Annotated[int, typer.Option(help="Same seed, same picture.")] = 0,
-             index: IndexFolder = None, engine: Engine = None) -> None:
+             index: IndexFolder = None, engine: Engine = None, licence: Licences = None, style: Styles = None) -> None:
     """Draw pictures of a text, and say what they were made from."""
     with clear_errors():
         check_prompt(prompt)
@@ -48,6 +51,8 @@ def generate(prompt: Prompt,
         if engine:
             database = ask_engine(engine, prompt, pipe.encoder, k)
             k = min(pipe.settings["k"], len(database)) if k is None else k
+        if licence or style:
+            database = narrow(database or pipe.index, pipe.catalogue, licence, style)
         result = pipe(prompt, k=k, num_images=num_images, guidance_scale=guidance_scale, num_steps=num_steps, seed=seed,
                       index=database)
         paths = save_images(result.images, out)
@@ -59,7 +64,7 @@ def generate(prompt: Prompt,
 @app.command()
 def search(prompt: Prompt,
            num: Annotated[int, typer.Option("--num", "-n", help="How many pictures to list.")] = 10,
-           preset: Preset = None, index: IndexFolder = None) -> None:
+           preset: Preset = None, index: IndexFolder = None, licence: Licences = None, style: Styles = None) -> None:
     """List the pictures nearest to a text, with author and licence."""
     with clear_errors():
         check_prompt(prompt)
@@ -67,6 +72,7 @@ def search(prompt: Prompt,
         from kdlib.pipeline import default_preset, load_retrieval
 
         encoder, database, catalogue = load_retrieval(preset or default_preset(), index)
+        database = narrow(database, catalogue, licence, style)
         found = database.search(encoder.encode_texts([prompt]), num)
         rows = [(score, *catalogue.describe(id)) for id, score in zip(found.ids[0], found.scores[0], strict=True)]
     typer.echo(format_table(rows))
@@ -76,7 +82,9 @@ def search(prompt: Prompt,
 def make_index(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of png, jpeg, webp, gif or svg; "
                                                                           "folders in it count, too.")],
                out: Annotated[Path, typer.Option(help="The index to write, a folder.")],
-               preset: Preset = None) -> None:
+               preset: Preset = None,
+               bytes_per_vector: Annotated[int | None, typer.Option(help="Compress each embedding to so many bytes, for "
+                                           "databases of more than 10,000 pictures.")] = None) -> None:
     """Make a database of your own pictures. Give it to the other two commands as --index.
 
     Unreadable, gigantic and duplicate files are skipped and listed in OUT.skipped.csv. After an interruption, the same
@@ -96,7 +104,7 @@ def make_index(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A fol
         skipped, report = [], out.with_name(f"{out.name}.skipped.csv")
         workspace = out.with_name(f".{out.name}.unfinished")
         encoder = Encoder.load(find_parts(preset or default_preset(), ("encoder",))["encoder"])
-        built = build_index(folder, encoder, skipped=skipped, workspace=workspace)
+        built = build_index(folder, encoder, bytes_per_vector, skipped=skipped, workspace=workspace)
         save_report(report, skipped)
         built.save(out)
         shutil.rmtree(workspace)
@@ -160,6 +168,17 @@ def ask_engine(engine: str, prompt: str, encoder, k: int | None):
 
     asked = StickerEngine() if engine == "stickers" else OpenverseEngine()
     return index_from_engine(prompt, asked, encoder, max(NUM_FOUND, k or 0))
+
+
+def narrow(index, catalogue, licences: list[str] | None, styles: list[str] | None):
+    """The index with only pictures of these licences and styles; `catalogue` is for an index that carries none."""
+    from kdlib.retrieval import by_column
+
+    catalogue = catalogue if index.catalogue is None else index.catalogue
+    for column, values in (("licence", licences), ("style", styles)):
+        if values:
+            index = index.where(by_column(index.ids, catalogue, column, values))
+    return index
 
 
 def printable(text: str) -> str:

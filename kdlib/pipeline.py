@@ -14,7 +14,7 @@ from kdlib.discrete import sample_ancestral
 from kdlib.encoder import Encoder
 from kdlib.io import atomic_path, read_json, write_json
 from kdlib.params import find_root, load_params, load_preset, preset_names
-from kdlib.retrieval import Index, open_index, save_embeddings
+from kdlib.retrieval import Index, open_index
 from kdlib.retrieval.embeddings import check_encoder
 from kdlib.tokenizer import Tokenizer, to_pil
 from kdlib.types import Condition, Generation, Neighbour, Neighbours
@@ -138,10 +138,9 @@ class Pipeline:
             self.encoder.save(temporary / "encoder")
             self.tokenizer.save(temporary / "tokenizer")
             self.denoiser.save(temporary / "denoiser")
-            save_embeddings(temporary / "index", self.index.embeddings)
-            catalogue = self.index.catalogue if self.index.catalogue is not None else self.catalogue
-            if catalogue is not None:
-                catalogue.subset(self.index.embeddings.ids).save(temporary / "index" / "catalogue.parquet")
+            index, catalogue = self.index, self.index.catalogue if self.index.catalogue is not None else self.catalogue
+            of_index = None if catalogue is None else catalogue.subset(index.ids)
+            Index(index.embeddings, of_index, index.structure, index.num_cells).save(temporary / "index")
             write_json(temporary / "pipeline.json", {"kind": KIND, "version": 1, "settings": self.settings})
 
     @classmethod

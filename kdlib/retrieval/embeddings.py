@@ -13,6 +13,7 @@ from kdlib.types import Embeddings
 KIND = "embeddings"
 METRIC = "cosine"
 FILES = ("vectors.npy", "ids.json")
+STRUCTURE = "structure"  # the manifest's part on an inverted file, where there is one
 DTYPES = ("float16", "float32")
 NORM_TOLERANCE = 1e-2  # float16 rounds a unit vector's length by far less
 CHUNK_ROWS = 65_536
@@ -30,15 +31,19 @@ def save_embeddings(folder: str | Path, embeddings: Embeddings) -> None:
         write_embeddings(temporary, embeddings)
 
 
-def write_embeddings(folder: Path, embeddings: Embeddings) -> None:
-    """The files of `save_embeddings` into an existing folder that the caller is making atomically."""
+def write_embeddings(folder: Path, embeddings: Embeddings, more: dict | None = None) -> None:
+    """The files of `save_embeddings` into an existing folder that the caller is making atomically.
+
+    The manifest also says what `more` holds, and vouches for all other files that the folder has by now.
+    """
     save_array(folder / "vectors.npy", embeddings.vectors)
     write_json(folder / "ids.json", [str(id) for id in embeddings.ids])
+    others = sorted({path.name for path in folder.iterdir()} - set(FILES))
     count, dim = embeddings.vectors.shape
     write_json(folder / "manifest.json", {
         "kind": KIND, "version": 1, "encoder_id": embeddings.encoder_id, "count": count, "dim": dim, "metric": METRIC,
         "dtype": str(embeddings.vectors.dtype),
-        "sha256": {name: file_hash(folder / name) for name in FILES}})
+        "sha256": {name: file_hash(folder / name) for name in (*FILES, *others)}, **(more or {})})
 
 
 def open_embeddings(folder: str | Path, encoder_id: str | None = None) -> Embeddings:
@@ -50,10 +55,10 @@ def open_embeddings(folder: str | Path, encoder_id: str | None = None) -> Embedd
     Raises FileNotFoundError when files are missing, ValueError when the files are damaged or another encoder made them.
     """
     folder = Path(folder)
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     check_encoder(manifest["encoder_id"], encoder_id, f"the index in {folder}")
-    for name in FILES:
-        if manifest["sha256"].get(name) != file_hash(folder / name):
+    for name, sha256 in manifest["sha256"].items():
+        if sha256 != file_hash(folder / name):
             raise ValueError(f"{folder / name} is damaged (its SHA-256 is not the manifest's); restore or rebuild it")
     vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
     if vectors.shape != (manifest["count"], manifest["dim"]):
@@ -62,15 +67,20 @@ def open_embeddings(folder: str | Path, encoder_id: str | None = None) -> Embedd
     return Embeddings(vectors, np.array(read_json(folder / "ids.json"), dtype=str), manifest["encoder_id"])
 
 
-def _read_manifest(folder: Path) -> dict:
-    for name in ("manifest.json", *FILES):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} is no index: it has no {name}; make one with `kd index`")
+def read_manifest(folder: Path) -> dict:
+    """What an index says of itself; FileNotFoundError or ValueError for a folder that is no index, or lacks a file."""
+    if not (folder / "manifest.json").is_file():
+        raise FileNotFoundError(f"{folder} is no index: it has no manifest.json; make one with `kd index`")
     manifest = read_json(folder / "manifest.json")
     if not isinstance(manifest, dict) or (manifest.get("kind"), manifest.get("metric")) != (KIND, METRIC):
         raise ValueError(f"{folder / 'manifest.json'} describes no {METRIC} index; make one with `kd index`")
     if missing := {"encoder_id", "count", "dim", "sha256"} - manifest.keys():
         raise ValueError(f"{folder / 'manifest.json'} lacks {', '.join(sorted(missing))}; rebuild the index")
+    if missing := set(FILES) - manifest["sha256"].keys():
+        raise ValueError(f"{folder / 'manifest.json'} vouches for no {min(missing)}; rebuild the index")
+    for name in manifest["sha256"]:
+        if Path(name).name != name or not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} is no whole index: it has no {name}; make one with `kd index`")
     return manifest
 
 
