@@ -89,7 +89,7 @@ def footer(preset: str, parameters: dict, record: Record | None) -> str:
 def with_footers(cell: nbformat.NotebookNode, text: str) -> list[nbformat.NotebookNode]:
     """A code cell as cells that end with a figure (a picture or a table) and the footer `text`, or with the rest.
 
-    One figure a cell, since MyST-NB takes alternative texts by cell; all but the first cell show no code, yet need some.
+    One figure a cell, since MyST-NB takes alternative texts by cell. Only the first shows its code; none may be empty.
     """
     cells, waiting = [cell], cell.pop("outputs")
     cell.outputs = []
