@@ -1,7 +1,20 @@
 """Shapes and types of every kdlib signature are checked while the tests run."""
 
 import jaxtyping
+import pytest
 import torch
 
 _hook = jaxtyping.install_import_hook("kdlib", "beartype.beartype")
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """The index.html of a report of toy results."""
+    from toy_report import toy_results
+
+    from kdlib.report.site import build_report
+
+    root = tmp_path_factory.mktemp("compendium")
+    toy_results(root)
+    return build_report("toy", root)

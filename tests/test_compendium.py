@@ -129,7 +129,7 @@ def expected_modules(stage):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_exactly_the_modules_that_it_imports(stage):
-    listed = {dep for dep in STAGES[stage]["deps"] if dep.startswith("kdlib/")}
+    listed = {dep for dep in STAGES[stage]["deps"] if re.fullmatch(r"kdlib/.*\.py", dep)}
     expected = expected_modules(stage)
     assert listed == expected, f"the deps of {stage} in dvc.yaml should hold:\n" + "".join(
         f"      - {dep}\n" for dep in sorted(expected))
@@ -150,21 +150,30 @@ def test_a_stage_runs_its_notebook_and_watches_its_parameters(path):
 
 
 def test_the_report_depends_on_all_that_the_stages_made_for_it():
-    """Every executed notebook and every metrics.json, of every item of a matrix."""
+    """Every executed notebook, metrics.json, CSV and sheet of pictures, of every item of a matrix; its own assets."""
     wanted = {f"reports/${{item.preset}}/notebooks/{executed_path(path, 'p', ROOT, item).name}"
               for path in NOTEBOOKS for item in items(stage_of(path))}
     for name in set(STAGES) - {"report"}:
-        for item, metrics in itertools.product(items(name), STAGES[name].get("metrics", [])):
+        for item, made in itertools.product(items(name), outs_of(STAGES[name])):
             for key, _, value in (text.partition("=") for text in item):
-                metrics = metrics.replace(f"${{item.{key}}}", value)
-            wanted.add(metrics)
-    assert wanted == {dep for dep in STAGES["report"]["deps"] if dep.endswith((".ipynb", "metrics.json"))}
+                made = made.replace(f"${{item.{key}}}", value)
+            if made.endswith(("metrics.json", ".csv", "/pictures.png", "/pictures.json")):
+                wanted.add(made)
+    wanted |= {f"reports/${{item.preset}}/generation/{name}" for name in ("samples.json", "pictures")}
+    assert wanted == {dep for dep in STAGES["report"]["deps"] if dep.startswith("reports/${item.preset}/")}
+    assets = {path.relative_to(ROOT).as_posix() for path in (ROOT / "kdlib" / "report" / "assets").iterdir()}
+    assert assets | {"docs/researchers.md"} <= set(STAGES["report"]["deps"])
+
+
+def outs_of(stage):
+    """All that a stage writes, as dvc.yaml has it."""
+    return [next(iter(out)) if isinstance(out, dict) else out
+            for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])]
 
 
 def test_stages_write_under_reports_only_and_have_a_notebook_each():
     for name, stage in STAGES.items():
-        outs = [next(iter(out)) if isinstance(out, dict) else out for out in
-                sum((stage.get(kind, []) for kind in ("outs", "metrics", "plots")), [])]
+        outs = outs_of(stage)
         assert all(out.startswith("reports/${item.preset}/") for out in outs), name
         assert stage["matrix"]["preset"] == "${presets}"
         own = [f"{{item.{key}}}" for key in stage["matrix"]]  # two items that write one file would overwrite each other

@@ -11,59 +11,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image
+from toy_report import LOCKED_DEPS, PAGES, PROMPTS, toy_results, toy_sheet
 
-from kdlib.io import write_json
-from kdlib.notebook import normalise, write_notebook
 from kdlib.report import figures, site
+from kdlib.report.explorer import cut_sheet
 from kdlib.report.intervals import heatmaps, interval_lines, intervals
-from kdlib.report.site import as_page, build_report, metrics_table
-
-SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><circle cx="8" cy="8" r="5" fill="red"/></svg>'
-FORMULA = r"""
-$$ \mathrm{knn}(I, k) := \underset{h \in \mathcal{H}}{\mathrm{arg\,min}^k}\ \mathbf{s}(f_{img}(I), h) $$
-
-with $\lambda = 8$; [more](01_variant.ipynb)"""
-PAGES = ["00_tour", "01_variant-blue", "01_variant-green"]
-RESULTS = [*(f"notebooks/{page}.ipynb" for page in PAGES), "index/metrics.json", "variant/blue/metrics.json"]
-DEPS = ["kdlib/io.py", *(f"reports/${{item.preset}}/{name}" for name in RESULTS)]
-
-CLAIMS = [{"claim": "It <finds> most", "place": "Fig. 3", "paper": "a curve", "ours": {
-               "stage": "variant/blue", "key": "recall.at_10", "what": "recall", "holds": "above 0.5"}},
-          {"claim": "Ten are best", "place": "Fig. 5", "paper": "of five", "ours": {
-              "stage": "variant/older", "key": "recall.at_10", "what": "recall", "holds": "below 1"}},
-          {"claim": "People like it", "place": "Table 1", "paper": "72%", "cannot": "nobody was asked"}]
-
-
-def toy_results(root: Path) -> None:
-    (root / "params.yaml").write_text("toy: {seed: 3}\n")
-    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"report": {"deps": DEPS}}}))
-    results = root / "reports" / "toy"
-    for folder in ("data", "notebooks", "reports/toy/notebooks", "reports/toy/generation/pictures"):
-        (root / folder).mkdir(parents=True)
-    pd.DataFrame({"id": ["noto:red-apple"], "title": ["red apple"], "style": ["noto"], "author": ["Goo & Co"],
-                  "licence": ["Apache-2.0"], "svg": [SVG]}).to_parquet(root / "data" / "stickers.parquet")
-    picture = figures.grid([Image.new("RGB", (5, 7), "green")] * 3, alt="three green squares")
-    data, metadata = picture._repr_mimebundle_()
-    output = new_output("display_data", data=data, metadata=metadata)
-    cells = [new_markdown_cell(f"# The tour\n\n{FORMULA}"),
-             new_code_cell("seed: int = 0", metadata={"tags": ["parameters"]}),
-             new_code_cell("seed = 3", metadata={"tags": ["injected-parameters"]}),
-             new_code_cell("grid()", outputs=[output], execution_count=1)]
-    for number, cell in enumerate(cells):
-        cell["id"] = f"cell-{number}"
-    for name in [*PAGES, "01_variant-of-an-older-matrix"]:
-        write_notebook(normalise(new_notebook(cells=cells)), results / "notebooks" / f"{name}.ipynb")
-    Image.new("RGB", (32, 32), "red").save(results / "generation" / "pictures" / "000.png")
-    neighbour = {"id": "noto:red-apple", "title": "red apple", "style": "noto", "author": "Goo & Co",
-                 "licence": "Apache-2.0", "score": 0.5}
-    write_json(results / "generation" / "samples.json",
-               [{"prompt": "an <apple>", "picture": "000.png", "neighbours": [neighbour]}])
-    (root / "reports" / "claims.yaml").write_text(yaml.safe_dump(CLAIMS))
-    for stage in ("index", "variant/blue", "variant/older"):
-        write_json(results / stage / "metrics.json", {"recall": {"at_10": 0.61234}, "num_pictures": 12345})
+from kdlib.report.overview import metrics_frame, metrics_table
+from kdlib.report.provenance import footer, inputs_hash, used_parameters
+from kdlib.report.site import as_page, build_report
 
 
 def digest(folder: Path) -> str:
@@ -72,13 +29,6 @@ def digest(folder: Path) -> str:
         if path.is_file():
             total.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return total.hexdigest()
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    root = tmp_path_factory.mktemp("compendium")
-    toy_results(root)
-    return build_report("toy", root)
 
 
 def test_two_builds_are_equal_whatever_the_hash_seed(built):
@@ -119,18 +69,20 @@ def test_pages_say_what_is_to_be_seen_and_whose_it_is(built):
 def test_a_notebook_has_a_page_for_each_declared_item_of_its_matrix(built):
     site = built.parent / "site"
     assert {path.stem for path in site.glob("*_*.html")} == set(PAGES)
-    assert "<title>The tour: green" in (site / "01_variant-green.html").read_text()
-    assert 'href="01_variant-blue.html">' in (site / "00_tour.html").read_text().split("<math")[-1]
+    assert "<title>The tour: green" in (site / "10_variant-green.html").read_text()
+    assert 'href="10_variant-blue.html">' in (site / "00_tour.html").read_text().split("<math")[-1]
     first = (site / "index.html").read_text()
-    metrics = first.partition("In brackets")[2]
-    assert "variant/blue" in metrics and "variant/older" not in metrics
+    metrics = re.findall(r"<summary>(.*?)</summary>", first.partition("In brackets")[2])
+    assert metrics == ["index", "variant/blue"], "an older folder is not declared"
 
 
 def test_pages_show_the_parameters_that_were_used():
-    cells = [new_code_cell("seed: int = 0", metadata={"tags": ["parameters"]})]
-    assert len(as_page(new_notebook(cells=list(cells))).cells) == 1
-    cells.append(new_code_cell("seed = 3", metadata={"tags": ["injected-parameters"]}))
-    assert [cell.source for cell in as_page(new_notebook(cells=cells)).cells] == ["seed = 3"]
+    cells = [new_markdown_cell("# T"), new_code_cell("seed: int = 0", metadata={"tags": ["parameters"]})]
+    assert len(as_page(new_notebook(cells=list(cells)), "", "").cells) == 2
+    cells.append(new_code_cell("seed = 3\nwhere = 'x'", metadata={"tags": ["injected-parameters"]}))
+    page = as_page(new_notebook(cells=cells), "", "")
+    assert [cell.source for cell in page.cells[1:]] == ["seed = 3\nwhere = 'x'"]
+    assert used_parameters(page) == {"seed": 3, "where": "x"}
 
 
 def test_claims_stand_on_the_first_page_and_what_fails_on_its_own(built):
@@ -138,10 +90,10 @@ def test_claims_stand_on_the_first_page_and_what_fails_on_its_own(built):
     first, gaps = ((site / name).read_text() for name in ("index.html", "gaps.html"))
     assert "All claims: 1 holds, 1 not run, 1 can’t be asked" in first and "It &lt;finds&gt; most" in first
     rows = gaps.partition("claims that do not hold")[2].partition("</table>")[0]
-    assert rows and 'href="01_variant-blue.html"' not in rows and "It &lt;finds&gt; most" not in gaps
+    assert rows and 'href="10_variant-blue.html"' not in rows and "It &lt;finds&gt; most" not in gaps
     assert "there is no recall.at_10 in variant/older/metrics.json" in gaps, "an undeclared folder counts for nothing"
     assert "nobody was asked" in gaps and "nobody was asked" not in first
-    table = pd.read_csv(site / "_static" / "claims.csv", keep_default_na=False)
+    table = pd.read_csv(site / "_static" / "tables" / "claims.csv", keep_default_na=False)
     assert table.verdict.tolist() == ["holds", "not run", "can't be asked"] and table.ours[0] == "0.6123"
 
 
@@ -150,7 +102,8 @@ def test_a_stage_that_has_not_run_leaves_its_claims_open(tmp_path, monkeypatch):
     (tmp_path / "reports" / "toy" / "variant" / "blue" / "metrics.json").unlink()
     monkeypatch.setattr(site, "run_sphinx", lambda preset, source, folder: shutil.copytree(source, folder / "site"))
     built = build_report("toy", tmp_path).parent / "site"
-    assert pd.read_csv(built / "_static" / "claims.csv").verdict.tolist() == ["not run", "not run", "can't be asked"]
+    verdicts = pd.read_csv(built / "_static" / "tables" / "claims.csv").verdict.tolist()
+    assert verdicts == ["not run", "not run", "can't be asked"]
 
 
 def test_formulas_that_cannot_be_drawn_fail_the_build(tmp_path):
@@ -169,12 +122,95 @@ def test_a_missing_result_is_named(tmp_path):
 
 
 def test_metrics_carry_the_preset():
-    interval = {"value": 0.5, "low": 0.25, "high": 0.75}
-    table = metrics_table({"index": {"a": {"b": 0.123456}, "c": 7, "d": interval}}, "toy")
-    assert table.splitlines()[2:] == [
-        '| index | a.b | 0.1235 | <span class="kd-badge">preset toy</span> |',
-        '| index | c | 7 | <span class="kd-badge">preset toy</span> |',
-        '| index | d | 0.5 [0.25, 0.75] | <span class="kd-badge">preset toy</span> |']
+    values = {"a": {"b": 0.123456}, "c": 7, "d": {"value": 0.5, "low": 0.25, "high": 0.75}}
+    assert metrics_table(values, "toy").splitlines()[2:] == [
+        '| a.b | 0.1235 | <span class="kd-badge">preset toy</span> |',
+        '| c | 7 | <span class="kd-badge">preset toy</span> |',
+        '| d | 0.5 [0.25, 0.75] | <span class="kd-badge">preset toy</span> |']
+    table = metrics_frame({"index": values, "judge": {}})
+    assert table.stage.tolist() == ["index"] * 3 and table.value.tolist() == [0.123456, 7, 0.5]
+    assert table.low.tolist()[2] == 0.25 and table.high.isna().tolist() == [True, True, False]
+
+
+def test_experiments_begin_with_their_claims(built):
+    blue, green = ((built.parent / "site" / f"10_variant-{name}.html").read_text() for name in ("blue", "green"))
+    head = blue.partition("</h1>")[2].partition("injected")[0].partition("<math")[0]
+    assert "It &lt;finds&gt; most" in head and "<strong>holds</strong>" in head and "preset toy" in head
+    assert "It &lt;finds&gt;" not in green and "preset toy" in green.partition("</h1>")[2].partition("<math")[0]
+    captions = re.findall(r'class="caption-text">(.*?)</span>', blue)
+    assert captions == ["Report", "The road", "Experiments"]
+
+
+# --- provenance ----------------------------------------------------------------------------------------------------
+
+def footers(page: Path) -> list[str]:
+    return re.findall(r'<div class="kd-footer">.*?</div>', page.read_text(), re.S)
+
+
+def test_every_figure_says_where_it_comes_from(built):
+    site = built.parent / "site"
+    page = site / "10_variant-blue.html"
+    wanted = hashlib.sha256(f"data/prompts.csv {'3' * 32}\ndata/stickers.parquet {'2' * 32}".encode()).hexdigest()
+    assert len(footers(page)) == 3, "two pictures and a table"
+    for text in footers(page):
+        assert "stage variant@toy-blue" in text and "seed 3" in text and f"inputs {wanted[:10]}" in text
+        assert "preset toy" in text and "seed = 3" in text
+    table = site / re.search(r'href="([^"]*verdicts.csv)"', footers(page)[0])[1]
+    assert table.read_bytes() == (built.parent / "variant" / "blue" / "verdicts.csv").read_bytes()
+    alts = [alt for alt in re.findall(r'<img[^>]*alt="([^"]*)"', page.read_text()) if "square" in alt]
+    assert alts == ["three green squares", "a blue square"]
+
+
+def test_a_figure_that_dvc_has_no_record_of_says_so_and_claims_no_table(built):
+    for name in ("00_tour", "10_variant-green"):  # run again since; not in dvc.lock
+        texts = footers(built.parent / "site" / f"{name}.html")
+        assert texts and all("not run by DVC" in text and ".csv" not in text and "seed 3" in text for text in texts)
+
+
+def test_inputs_change_with_data_and_not_with_code_or_order():
+    changed = [dict(dep) for dep in LOCKED_DEPS]
+    changed[0]["md5"] = "9" * 32
+    assert inputs_hash(changed[::-1]) == inputs_hash(LOCKED_DEPS)
+    changed[2]["md5"] = "9" * 32
+    assert inputs_hash(changed) != inputs_hash(LOCKED_DEPS)
+
+
+def test_footers_escape_what_they_show():
+    assert "&lt;b&gt;" in footer("toy", {"where": "<b>"}, None) and "<b>" not in footer("toy", {"where": "<b>"}, None)
+
+
+def test_a_missing_table_is_named(tmp_path):
+    toy_results(tmp_path)
+    (tmp_path / "reports" / "toy" / "variant" / "blue" / "verdicts.csv").unlink()
+    with pytest.raises(FileNotFoundError, match="verdicts.csv is not there"):
+        build_report("toy", tmp_path)
+
+
+# --- explorer ------------------------------------------------------------------------------------------------------
+
+def test_the_explorer_lists_all_without_a_script(built):
+    text = (built.parent / "site" / "explorer.html").read_text()
+    items = re.findall(r'<li class="kd-sample".*?</details></li>', text, re.S)
+    assert len(items) == len(PROMPTS) and not [item for item in items if "hidden" in item.partition(">")[0]]
+    assert '<form id="kd-filter" class="kd-filter" role="search" hidden>' in text
+    assert items[0].count("Goo &amp; Co, Apache-2.0), cosine 0.50</li>") == 7, "all neighbours, with all of it"
+    drawn = [re.findall(r"<figcaption>(.*?)</figcaption>", item) for item in items]
+    assert drawn == [["full model"], ["full model", "blue"]], "the variant has drawn one of the two prompts"
+
+
+def test_cells_of_a_sheet_go_to_their_prompts(tmp_path):
+    toy_sheet(tmp_path, ["a", "b", "c", "d", "e"], size_px=7, columns=3)
+    paths = cut_sheet(tmp_path, ["e", "b", "z"], tmp_path, "toy")
+    colours = {prompt: Image.open(tmp_path / path).convert("RGB").getcolors() for prompt, path in paths.items()}
+    assert colours == {"b": [(49, (0, 0, 255))], "e": [(49, (255, 255, 0))]}
+
+
+def test_a_sheet_that_is_too_small_is_refused(tmp_path):
+    toy_sheet(tmp_path, ["a", "b", "c"], size_px=7, columns=3)
+    told = tmp_path / "pictures.json"
+    told.write_text(told.read_text().replace('"c"', '"c", "d"'))
+    with pytest.raises(ValueError, match="21 x 7 px, has no room for 4 cells"):
+        cut_sheet(tmp_path, ["a"], tmp_path, "toy")
 
 
 # --- figures -------------------------------------------------------------------------------------------------------
