@@ -21,7 +21,7 @@ MODULES = sorted((ROOT / "kdlib").rglob("*.py"))
 ORDER = ["types", "io", "params", "data", "encoder", "retrieval", "image_search", "openverse", "tokenizer",
          "transformer", "unet", "discrete", "continuous", "conditioning", "training", "encoder_training",
          "tokenizer_training", "denoiser_training", "pipeline", "manipulation", "metrics", "geometry", "judge",
-         "experiments", "report", "cli", "notebook", "__init__"]
+         "experiments", "variants", "report", "cli", "notebook", "__init__"]
 LEFT_TO_RIGHT = {name: place for place, name in enumerate(ORDER)}
 PARAMS = load_params(ROOT)
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -69,7 +69,8 @@ def all_imported_files(tree):
 
 def items(stage):
     """The items of a stage's matrix for one preset, as the runner gets them: [["conditioning=ours"], ...]."""
-    matrix = {name: values for name, values in STAGES[stage]["matrix"].items() if name != "preset"}
+    matrix = {name: PARAMS["ablations"] if values == "${ablations}" else values
+              for name, values in STAGES[stage]["matrix"].items() if name != "preset"}
     return [[f"{name}={value}" for name, value in zip(matrix, values, strict=True)]
             for values in itertools.product(*matrix.values())]
 
@@ -142,23 +143,29 @@ def test_a_stage_runs_its_notebook_and_watches_its_parameters(path):
     shared = {name for name in declared if not isinstance(PARAMS["quick"].get(name, {}), dict)}
     if "load_pipeline" in {getattr(node, "attr", getattr(node, "id", "")) for node in ast.walk(code(path))}:
         shared |= {"k", "generation"}  # it takes a call's defaults from there
+    entries = {"ablations.${item.ablation}"} if "ablation" in stage["matrix"] else set()
+    shared |= {"k", "variant"} if entries else set()  # what an ablation changes
     item = [f"{name}=${{item.{name}}}" for name in stage["matrix"] if name != "preset"]
     assert f"notebooks/{path.name}" in stage["deps"]
     assert stage["cmd"] == " ".join(["python -m kdlib.notebook", f"notebooks/{path.name}", "${item.preset}", *item])
-    assert set(stage["params"]) == {f"${{item.preset}}.{name}" for name in shared | {stage_of(path)}}
+    assert set(stage["params"]) == {f"${{item.preset}}.{name}" for name in shared | {stage_of(path)}} | entries
     assert executed_path(path, "${item.preset}", Path(), item).as_posix() in stage["outs"]
 
 
 def test_the_report_depends_on_all_that_the_stages_made_for_it():
-    """Every executed notebook and every metrics.json, of every item of a matrix."""
+    """Every executed notebook and every metrics.json, of every item of a matrix; of the ablations, the folders."""
     wanted = {f"reports/${{item.preset}}/notebooks/{executed_path(path, 'p', ROOT, item).name}"
-              for path in NOTEBOOKS for item in items(stage_of(path))}
-    for name in set(STAGES) - {"report"}:
+              for path in NOTEBOOKS if stage_of(path) != "ablation" for item in items(stage_of(path))}
+    for name in set(STAGES) - {"report", "ablation"}:
         for item, metrics in itertools.product(items(name), STAGES[name].get("metrics", [])):
             for key, _, value in (text.partition("=") for text in item):
                 metrics = metrics.replace(f"${{item.{key}}}", value)
             wanted.add(metrics)
-    assert wanted == {dep for dep in STAGES["report"]["deps"] if dep.endswith((".ipynb", "metrics.json"))}
+    deps = STAGES["report"]["deps"]
+    assert wanted == {dep for dep in deps if dep.endswith((".ipynb", "metrics.json"))}
+    for out in STAGES["ablation"]["outs"] + STAGES["ablation"]["metrics"]:
+        assert any(out.startswith(f"{dep}/") for dep in deps), f"the report depends on no folder that holds {out}"
+    assert "ablations" in STAGES["report"]["params"]
 
 
 def test_stages_write_under_reports_only_and_have_a_notebook_each():
