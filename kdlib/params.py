@@ -25,8 +25,8 @@ def load_params(root: str | Path | None = None) -> dict:
 
 
 def preset_names(params: dict) -> list[str]:
-    """The presets that params.yaml defines."""
-    return [name for name, value in params.items() if isinstance(value, dict)]
+    """The presets that params.yaml defines: all its groups but the ablations, which hold for every preset."""
+    return [name for name, value in params.items() if isinstance(value, dict) and name != "ablations"]
 
 
 def load_preset(preset: str, root: str | Path | None = None) -> dict:

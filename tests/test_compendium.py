@@ -21,7 +21,7 @@ MODULES = sorted((ROOT / "kdlib").rglob("*.py"))
 ORDER = ["types", "io", "params", "data", "encoder", "retrieval", "image_search", "openverse", "tokenizer",
          "transformer", "unet", "discrete", "continuous", "conditioning", "training", "encoder_training",
          "tokenizer_training", "denoiser_training", "pipeline", "manipulation", "metrics", "geometry", "judge",
-         "experiments", "report", "cli", "notebook", "__init__"]
+         "experiments", "variants", "report", "cli", "notebook", "__init__"]
 LEFT_TO_RIGHT = {name: place for place, name in enumerate(ORDER)}
 PARAMS = load_params(ROOT)
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -69,7 +69,8 @@ def all_imported_files(tree):
 
 def items(stage):
     """The items of a stage's matrix for one preset, as the runner gets them: [["conditioning=ours"], ...]."""
-    matrix = {name: values for name, values in STAGES[stage]["matrix"].items() if name != "preset"}
+    matrix = {name: PARAMS["ablations"] if values == "${ablations}" else values
+              for name, values in STAGES[stage]["matrix"].items() if name != "preset"}
     return [[f"{name}={value}" for name, value in zip(matrix, values, strict=True)]
             for values in itertools.product(*matrix.values())]
 
@@ -142,27 +143,37 @@ def test_a_stage_runs_its_notebook_and_watches_its_parameters(path):
     shared = {name for name in declared if not isinstance(PARAMS["quick"].get(name, {}), dict)}
     if "load_pipeline" in {getattr(node, "attr", getattr(node, "id", "")) for node in ast.walk(code(path))}:
         shared |= {"k", "generation"}  # it takes a call's defaults from there
+    entries = {"ablations.${item.ablation}"} if "ablation" in stage["matrix"] else set()
+    shared |= {"k", "variant"} if entries else set()  # what an ablation changes
     item = [f"{name}=${{item.{name}}}" for name in stage["matrix"] if name != "preset"]
     assert f"notebooks/{path.name}" in stage["deps"]
     assert stage["cmd"] == " ".join(["python -m kdlib.notebook", f"notebooks/{path.name}", "${item.preset}", *item])
-    assert set(stage["params"]) == {f"${{item.preset}}.{name}" for name in shared | {stage_of(path)}}
+    assert set(stage["params"]) == {f"${{item.preset}}.{name}" for name in shared | {stage_of(path)}} | entries
     assert executed_path(path, "${item.preset}", Path(), item).as_posix() in stage["outs"]
 
 
 def test_the_report_depends_on_all_that_the_stages_made_for_it():
-    """Every executed notebook, metrics.json, CSV and sheet of pictures, of every item of a matrix; its own assets."""
+    """Every executed notebook, metrics.json, CSV and sheet of pictures, of every item of a matrix; its own assets.
+
+    Of the ablations, whose number dvc.yaml doesn't know, the folders that hold them.
+    """
     wanted = {f"reports/${{item.preset}}/notebooks/{executed_path(path, 'p', ROOT, item).name}"
-              for path in NOTEBOOKS for item in items(stage_of(path))}
-    for name in set(STAGES) - {"report"}:
+              for path in NOTEBOOKS if stage_of(path) != "ablation" for item in items(stage_of(path))}
+    for name in set(STAGES) - {"report", "ablation"}:
         for item, made in itertools.product(items(name), outs_of(STAGES[name])):
             for key, _, value in (text.partition("=") for text in item):
                 made = made.replace(f"${{item.{key}}}", value)
             if made.endswith(("metrics.json", ".csv", "/pictures.png", "/pictures.json")):
                 wanted.add(made)
-    wanted |= {f"reports/${{item.preset}}/generation/{name}" for name in ("samples.json", "pictures")}
-    assert wanted == {dep for dep in STAGES["report"]["deps"] if dep.startswith("reports/${item.preset}/")}
+    wanted |= {f"reports/${{item.preset}}/{name}" for name in ("generation/samples.json", "generation/pictures",
+                                                               "notebooks", "ablation")}
+    deps = STAGES["report"]["deps"]
+    assert wanted == {dep for dep in deps if dep.startswith("reports/${item.preset}/")}
+    for out in outs_of(STAGES["ablation"]):
+        assert any(out.startswith(f"{dep}/") for dep in deps), f"the report depends on no folder that holds {out}"
+    assert "ablations" in STAGES["report"]["params"]
     assets = {path.relative_to(ROOT).as_posix() for path in (ROOT / "kdlib" / "report" / "assets").iterdir()}
-    assert assets | {"docs/researchers.md"} <= set(STAGES["report"]["deps"])
+    assert assets | {"docs/researchers.md"} <= set(deps)
 
 
 def outs_of(stage):

@@ -8,7 +8,7 @@ from kdlib import params
 @pytest.fixture
 def root(tmp_path):
     (tmp_path / "params.yaml").write_text("presets: [quick]\nquick: {seed: 3, training: {learning_rate: 1.0e-3}}\n"
-                                          "cpu: {seed: 5}\n")
+                                          "cpu: {seed: 5}\nablations: {k_5: {k: 5}}\n")
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     (tmp_path / "notebooks" / "deep").mkdir(parents=True)
     return tmp_path
@@ -39,7 +39,7 @@ def test_presets(root):
     assert params.stage_folder("cpu", "index", root) == root / "reports" / "cpu" / "index"
 
 
-@pytest.mark.parametrize("preset", ["qiuck", "presets", ""])
+@pytest.mark.parametrize("preset", ["qiuck", "presets", "ablations", ""])
 def test_a_wrong_preset_lists_the_right_ones(root, preset):
     with pytest.raises(ValueError, match=f"there is no preset {preset!r}; choose one of quick, cpu"):
         params.load_preset(preset, root)

@@ -12,6 +12,7 @@ import yaml
 
 from kdlib.io import read_json
 from kdlib.notebook import executed_path, read_notebook, stage_of
+from kdlib.params import load_params
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = "report@quick"
@@ -69,7 +70,9 @@ def stages(root: Path) -> dict:
 def declared_items(root: Path) -> dict[str, list[tuple[str, ...]]]:
     """The items of each stage's matrix, beside the preset: {"images": [()], "variant": [("ours",), ...]}."""
     told = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
-    return {name: list(itertools.product(*(values for key, values in stage["matrix"].items() if key != "preset")))
+    ablations = list(load_params(root)["ablations"])
+    return {name: list(itertools.product(*(ablations if values == "${ablations}" else values
+                                           for key, values in stage["matrix"].items() if key != "preset")))
             for name, stage in told.items()}
 
 

@@ -19,7 +19,7 @@ import yaml
 
 from kdlib.data.catalogue import sticker_catalogue
 from kdlib.io import atomic_path, read_json
-from kdlib.params import find_root, load_preset
+from kdlib.params import find_root, load_params, load_preset
 from kdlib.report import mathml
 from kdlib.report.claims import judge_claims, load_claims
 from kdlib.report.explorer import write_explorer
@@ -79,15 +79,17 @@ def build_report(preset: str, root: str | Path | None = None) -> Path:
 
 
 def declared_results(root: Path) -> Declared:
-    """Names in the order of the report's deps.
+    """Names in the order of the report's deps, then those of the ablations in params.yaml.
 
-    dvc.yaml lists them, since a folder may still hold what a matrix made that was larger once.
+    They are listed there, since a folder may still hold what a matrix made that was larger once.
     """
     deps = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]["report"]["deps"]
     paths = [PurePosixPath(dep.removeprefix(RESULTS)) for dep in deps if dep.startswith(RESULTS)]
-    return Declared([path.stem for path in paths if path.suffix == ".ipynb"],
-                    [path.parent.as_posix() for path in paths if path.name == "metrics.json"],
-                    [path.parent.as_posix() for path in paths if path.name == "pictures.json"])
+    ablations = list(load_params(root).get("ablations", {}))
+    folders = [f"ablation/{name}" for name in ablations]
+    return Declared([path.stem for path in paths if path.suffix == ".ipynb"] + [f"20_ablation-{n}" for n in ablations],
+                    [path.parent.as_posix() for path in paths if path.name == "metrics.json"] + folders,
+                    [path.parent.as_posix() for path in paths if path.name == "pictures.json"] + folders)
 
 
 # --- pages ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,145 @@
+"""kdlib.variants: what training pictures are shown with, what an ablation may change, what is drawn."""
+
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_pipeline import ColourEncoder, ColourTokenizer, make_denoiser, sticker_embeddings
+
+from kdlib import variants
+from kdlib.denoiser_training import train_denoiser
+from kdlib.params import load_params
+from kdlib.pipeline import Pipeline
+from kdlib.retrieval import Index
+from kdlib.types import Embeddings
+from kdlib.variants import (
+    SAMPLING,
+    ablation_settings,
+    draw_variant,
+    plain_settings,
+    train_variant,
+    training_neighbours,
+    training_settings,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+CONCEPTS = ["apple", "bee", "apple", "cat", "bee", "apple", "dog", "cat", "emu", "elk", "fox"]
+
+
+def toy_index(seed: int) -> Index:
+    """Eleven pictures of seven concepts, ids not in the order of the rows."""
+    random = np.random.default_rng(seed)
+    vectors = random.normal(size=(len(CONCEPTS), 5))
+    ids = np.array([f"set:{number:02d}" for number in random.permutation(len(CONCEPTS))])
+    return Index(Embeddings((vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32), ids, "e"))
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 99), k=st.integers(1, 8), exclude=st.sampled_from(["self", "concept"]))
+def test_the_neighbours_of_a_picture_are_the_nearest_of_what_is_left(seed, k, exclude):
+    index = toy_index(seed)
+    ids, vectors = index.embeddings.ids, index.embeddings.vectors.astype(np.float64)
+    expected = []
+    for row in range(len(ids)):
+        own = {row} if exclude == "self" else {other for other, name in enumerate(CONCEPTS) if name == CONCEPTS[row]}
+        left = set(range(len(ids))) - own
+        expected.append([ids[other] for other in sorted(left, key=lambda other: -vectors[row] @ vectors[other])[:k]])
+    assert training_neighbours(index, CONCEPTS, k, exclude).ids.tolist() == expected
+
+
+def test_only_these_two_can_be_left_out_and_k_must_leave_room():
+    with pytest.raises(ValueError, match="exclude = 'style' must be 'self' or 'concept'"):
+        training_neighbours(toy_index(0), CONCEPTS, 2, "style")
+    with pytest.raises(ValueError, match="choose k <= 8"):
+        training_neighbours(toy_index(0), CONCEPTS, 9, "concept")
+
+
+@pytest.fixture
+def root(tmp_path):
+    table = {"presets": ["toy"], "ablations": {"mine": {"k": 3, "exclude": "concept"}},
+             "toy": {"seed": 4, "k": 7, "variant": {"num_steps": 5, "learning_rate": 0.1, "num_prompts": 2,
+                                                    "num_seeds": 1, "num_draws": 9, "guidance_scale": 2.0}}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(table))
+    return tmp_path
+
+
+def test_an_ablation_is_ours_with_its_changes(root):
+    plain = plain_settings("toy", root)
+    assert plain == {"exclude": "self", "k": 7, "seed": 4, "conditioning": "ours", "num_steps": 5, "learning_rate": 0.1,
+                     "num_prompts": 2, "num_seeds": 1, "num_draws": 9, "guidance_scale": 2.0}
+    assert ablation_settings("toy", "mine", root) == {**plain, "k": 3, "exclude": "concept"}
+    assert training_settings(plain) == {"seed": 4, "conditioning": "ours", "num_steps": 5, "learning_rate": 0.1}
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"kk": 3}, "changes 'kk'; it can change exclude, k, seed, conditioning, guidance_scale, learning_rate, num_steps"),
+    ({"num_prompts": 1}, "changes 'num_prompts'"), ({"learning_rate": "1e-4"}, r"'1e-4'; it takes the type of 0.1"),
+    ({"k": True}, "k is True"), ({"k": 3.0}, "k is 3.0"), (None, "is None; write what it changes"), ({}, "is {}")])
+def test_what_an_ablation_cannot_be_is_said(root, changes, message):
+    table = load_params(root)
+    table["ablations"]["mine"] = changes
+    (root / "params.yaml").write_text(yaml.safe_dump(table))
+    with pytest.raises(ValueError, match=f"ablations.mine.*{message}"):
+        ablation_settings("toy", "mine", root)
+
+
+def test_an_unknown_ablation_lists_the_known(root):
+    with pytest.raises(ValueError, match="no 'yours' among its ablations: mine"):
+        ablation_settings("toy", "yours", root)
+
+
+def test_the_real_ablations_are_what_the_training_and_the_sampling_take():
+    told = inspect.signature(train_denoiser).parameters.values()
+    takes = {one.name for one in told if one.kind is one.KEYWORD_ONLY} - {"num_codes", "tokenizer_id"}
+    table = load_params(ROOT)
+    for preset in table["presets"]:
+        for name in table["ablations"]:
+            settings = ablation_settings(preset, name, ROOT)
+            assert settings != plain_settings(preset, ROOT), f"{name} changes nothing at preset {preset}"
+            assert set(training_settings(settings)) == takes and set(SAMPLING) < set(settings)
+
+
+def test_a_variant_draws_with_the_preset_s_other_parts_and_a_seed_for_each_draw(tmp_path, monkeypatch):
+    """Beside a pipeline whose denoiser is the variant's."""
+    monkeypatch.setattr(variants, "Encoder", ColourEncoder)
+    monkeypatch.setattr(variants, "Tokenizer", ColourTokenizer)
+    settings = {"k": 2, "num_steps": 4, "guidance_scale": 2.0}
+    encoder, index, denoiser = ColourEncoder(), Index(sticker_embeddings()), make_denoiser()
+    Pipeline(encoder, index, ColourTokenizer(), denoiser, settings).save_pretrained(tmp_path / "saved")
+    for parameter in denoiser.parameters():
+        parameter.data.neg_()
+    denoiser.save(tmp_path / "mine" / "model")
+    drawn = draw_variant(str(tmp_path / "saved"), ["red", "green frog"], tmp_path / "mine", tmp_path, k=2, num_seeds=3,
+                         sampling_steps=4, guidance_scale=2.0, seed=5)
+    pipe = Pipeline(encoder, index, ColourTokenizer(), denoiser, settings)
+    _, condition = pipe.retrieve(["red", "green frog"])
+    for number, pictures in enumerate(drawn):
+        for picture, other in zip(pictures, pipe.generate(condition, seed=5 + number), strict=True):
+            np.testing.assert_array_equal(picture, other)
+    assert len(drawn) == 3 and any(a.tobytes() != b.tobytes() for a, b in zip(drawn[0], drawn[1], strict=True))
+
+
+def test_a_variant_is_trained_on_the_preset_s_codes_and_embeddings(tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(variants, "Tokenizer", ColourTokenizer)
+    monkeypatch.setattr(ColourTokenizer, "num_codes", 7, raising=False)
+    monkeypatch.setattr(variants, "train_denoiser", lambda *given, **named: pd.DataFrame([seen.update(
+        given=given, named=named)]))
+    (tmp_path / "params.yaml").write_text("toy: {}\n")
+    reports = tmp_path / "reports" / "toy"
+    (reports / "tokenizer" / "model").mkdir(parents=True)
+    codes = np.arange(24).reshape(2, 4, 3)
+    np.save(reports / "tokenizer" / "codes.npy", codes)
+    Index(sticker_embeddings()).save(reports / "index" / "training")
+    neighbours = sticker_embeddings().ids[[[1], [0], [3], [2]]]
+    train_variant("toy", neighbours, tmp_path / "mine", tmp_path, width=16, seed=3)
+    given_codes, embeddings, given_neighbours, folder = seen["given"]
+    np.testing.assert_array_equal(given_codes, codes)
+    assert embeddings.ids.tolist() == sticker_embeddings().ids.tolist() and given_neighbours is neighbours
+    assert folder == tmp_path / "mine"
+    assert seen["named"] == {"num_codes": 7, "tokenizer_id": "greys", "width": 16, "seed": 3}
