@@ -84,6 +84,7 @@ def train_structure(factory: str, sample: Float[np.ndarray, "num_sample dim"]) -
     inverted.quantizer.add(cells)
     if isinstance(inverted, faiss.IndexIVFPQ):
         inverted.pq.cp.niter, inverted.pq.cp.max_points_per_centroid = CODE_ROUNDS, TRAINED_A_CODE
+        inverted.do_polysemous_training = False  # minutes for a way of searching that is not used
     inverted.train(sample)
     structure.is_trained = True
     return structure
