@@ -1,10 +1,10 @@
 """The compressed index of section 6.4 at 10,000 to 3,000,000 vectors: recall, latency, bytes and time to build.
 
     python -m benchmarks.retrieval reports/cpu/index/embeddings --out benchmarks/retrieval.csv
-    python -m benchmarks.retrieval ... --count 200000 --autofaiss PYTHON     beside autofaiss, in an environment of its own
+    python -m benchmarks.retrieval ... --count 200000 --autofaiss PYTHON     beside autofaiss, in its own environment
 
-The vectors are drawn from the distribution of real embeddings, see `draw_like`. Latency is that of `Index.search` for one
-query at a time on one thread, ranking again from exact vectors on disk included; building uses all cores. Each row goes
+The vectors are drawn from the distribution of real embeddings, see `draw_like`. Latency is that of `Index.search` for
+one query at a time on one thread, ranking again from exact vectors on disk included; building uses all cores. Each row goes
 into --out when it is there, and a count that is there is not measured again.
 """
 
@@ -84,7 +84,8 @@ def timed(search, queries: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     return {"recall": recall, "p50_ms": np.percentile(times[50:], 50), "p99_ms": np.percentile(times[50:], 99)}
 
 
-def measure(name: str, factory: str, embeddings: Embeddings, queries: np.ndarray, truth: np.ndarray, folder: Path) -> dict:
+def measure(name: str, factory: str, embeddings: Embeddings, queries: np.ndarray, truth: np.ndarray,
+            folder: Path) -> dict:
     """One row of the table: built, saved, opened again memory-mapped, and searched."""
     start = time.perf_counter()
     index = build_index(embeddings, SameEncoder(embeddings), factory=factory)
@@ -109,7 +110,8 @@ def measure_autofaiss(python: str, embeddings: Embeddings, queries: np.ndarray, 
     start = time.perf_counter()
     (folder / "in").mkdir()
     (folder / "vectors.npy").rename(folder / "in" / "vectors.npy")
-    subprocess.run([python, "-c", code, folder / "in", folder / "auto.faiss", folder / "auto.json", factory], check=True)
+    command = [python, "-c", code, folder / "in", folder / "auto.faiss", folder / "auto.json", factory]
+    subprocess.run(command, check=True)
     build_s = time.perf_counter() - start
     index = faiss.read_index(str(folder / "auto.faiss"))
     parameters = json.loads((folder / "auto.json").read_text()).get("index_param", "")

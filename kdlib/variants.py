@@ -17,7 +17,7 @@ from kdlib.denoiser_training import train_denoiser
 from kdlib.encoder import Encoder
 from kdlib.params import load_params, load_preset, stage_folder
 from kdlib.pipeline import Pipeline, find_parts
-from kdlib.retrieval import Index, open_embeddings, open_index
+from kdlib.retrieval import Index, open_embeddings, open_index, same_group
 from kdlib.tokenizer import Tokenizer
 from kdlib.types import Neighbours
 
@@ -73,8 +73,7 @@ def training_neighbours(index: Index, concepts: Sequence[str], k: int, exclude: 
     ids = index.embeddings.ids
     if exclude not in ("self", "concept"):
         raise ValueError(f"exclude = {exclude!r} must be 'self' or 'concept'")
-    members = pd.Series(ids).groupby(np.asarray(concepts)).agg(list)
-    left_out = list(ids) if exclude == "self" else members[np.asarray(concepts)].tolist()
+    left_out = list(ids) if exclude == "self" else same_group(ids, concepts)
     return index.search(index.embeddings.vectors, k, exclude=left_out)
 
 

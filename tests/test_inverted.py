@@ -44,7 +44,8 @@ def compressed(clustered):
     (1_000_000, 512, 300, "OPQ256_512,IVF8192_HNSW32,PQ256x8"),     # the largest divisor in the budget
     (1_000_000, 512, 2048, "IVF8192_HNSW32,Flat"),                  # room for whole vectors
     (30_000, 512, 64, "OPQ64_512,IVF512,PQ64x8"),                   # 39 vectors a cell at least
-    (100_000, 512, None, "Flat"), (9_984, 512, 64, "Flat"), (1, 5, None, "Flat"), (10**6, 7, 6, "OPQ1_7,IVF8192_HNSW32,PQ1x8"),
+    (100_000, 512, None, "Flat"), (9_984, 512, 64, "Flat"), (1, 5, None, "Flat"),
+    (10**6, 7, 6, "OPQ1_7,IVF8192_HNSW32,PQ1x8"),
 ])
 def test_the_choice_of_structure(count, dim, budget, wanted):
     assert inverted.choose_factory(count, dim, budget) == wanted
@@ -76,7 +77,8 @@ def test_compressed_codes_find_nearly_all_and_their_scores_are_exact(clustered, 
 def test_without_ranking_again_the_codes_alone_find_less(clustered, compressed, monkeypatch):
     embeddings, queries = clustered
     ids, _ = exhaustive(embeddings, queries, 10, [()] * len(queries))
-    recall = lambda: np.mean([len(set(a) & set(b)) for a, b in zip(compressed.search(queries, 10).ids, ids, strict=True)])
+    found = lambda: compressed.search(queries, 10).ids
+    recall = lambda: np.mean([len(set(a) & set(b)) for a, b in zip(found(), ids, strict=True)])
     again = recall()
     monkeypatch.setattr("kdlib.retrieval.index.RANKED_AGAIN", 10)
     assert recall() < again
@@ -108,7 +110,7 @@ def test_a_filter_of_a_filter_and_exclusion_among_what_it_leaves(clustered, comp
     kept = set(embeddings.ids[290:300])
     out = [[embeddings.ids[290], embeddings.ids[0]]]  # the second can't be found anyway
     assert set(view.search(queries[:1], 9, exclude=out).ids[0]) == kept - {embeddings.ids[290]}
-    with pytest.raises(ValueError, match="it has 10 pictures that the filter allows, of which 1 are excluded; choose k <= 9"):
+    with pytest.raises(ValueError, match="it has 10 pictures that the filter allows, of which 1 are excluded; .* k <= 9"):
         view.search(queries[:1], 10, exclude=out)
     with pytest.raises(ValueError, match="this index is filtered; save the whole one"):
         view.save("nowhere")

@@ -297,7 +297,7 @@ PICTURES = {
     "vector": ((b"<svg/>", "image/svg+xml"), "the server sends image/svg.xml, not image/jpeg or"),
     "web page": ((b"<html>", "text/html"), "the server sends text/html, not image/jpeg or"),
     "mislabelled": ((b"<html>", "image/png"), "cannot identify the picture: no png, jpeg, webp or gif inside"),
-    "other format": ((picture(kind="BMP"), "image/png"), "cannot identify the picture: no png, jpeg, webp or gif inside"),
+    "other format": ((picture(kind="BMP"), "image/png"), "cannot identify the picture: no png, jpeg, webp or gif"),
     "cut": ((picture(size=(300, 300))[:90], "image/png"), "truncated|broken PNG"),
     "truncated": (lambda h: h.send(picture()[:50], "image/png", length=99), "the answer ends 49 bytes too early"),
     "huge": (lambda h: h.send(b"", "image/png", length=20_000_001), "the server sends more than 20,000,000 bytes"),

@@ -28,12 +28,12 @@ def build_index(source: str | Path | Embeddings, encoder, bytes_per_vector: int 
     batch_size, skipped, workspace
                       for a folder, see `kdlib.retrieval.own_pictures.embed_folder`, which also says what is read
 
-    Without a factory, `kdlib.retrieval.inverted.choose_factory` chooses exhaustive search, an inverted file, or one with
-    compressed codes, from the number of pictures and the budget; the log says which. An index of a folder carries a
-    catalogue with thumbnails of its pictures. Save it with `index.save(folder)`.
+    Without a factory, `kdlib.retrieval.inverted.choose_factory` chooses exhaustive search, an inverted file, or one
+    with compressed codes, from the number of pictures and the budget; the log says which. An index of a folder carries
+    a catalogue with thumbnails of its pictures. Save it with `index.save(folder)`.
 
-    Raises ValueError when the folder holds no readable picture, the embeddings are another encoder's, both a budget and a
-    factory are given, or the factory can't be had.
+    Raises ValueError when the folder holds no readable picture, the embeddings are another encoder's, both a budget and
+    a factory are given, or the factory can't be had.
     """
     if bytes_per_vector is not None and factory is not None:
         raise ValueError(f"bytes_per_vector = {bytes_per_vector} and factory = {factory!r} both say how to compress; "

@@ -38,10 +38,10 @@ def by_quantile(scores: Float[np.ndarray, " num_pictures"], low: float, high: fl
     return by_score(scores, bounds[0], np.inf if high == 1 else bounds[1])
 
 
-def by_column(ids: Sequence[str], catalogue: Catalogue, column: str, values: Collection[str]) -> Mask:
-    """Pictures whose `column` in the catalogue ("style", "licence", "author") is one of `values`; others' rows are False.
+def by_column(ids: Sequence[str] | np.ndarray, catalogue: Catalogue, column: str, values: Collection[str]) -> Mask:
+    """Pictures whose `column` in the catalogue ("style", "licence", "author") is one of `values`.
 
-    ids  of the index (`index.ids`)
+    ids  of the index (`index.ids`); those that the catalogue lacks are left out
 
     Raises ValueError for a value that no picture has, naming what there is, so that a slip can't pass for a result.
     """
@@ -56,8 +56,8 @@ def by_column(ids: Sequence[str], catalogue: Catalogue, column: str, values: Col
     return catalogue.table[column].reindex(np.asarray(ids, dtype=str)).isin(list(values)).to_numpy()
 
 
-def same_group(ids: Sequence[str], groups: Sequence[str]) -> list[frozenset[str]]:
-    """For each picture, the ids of its group (its concept, say), itself among them: what `search(exclude=...)` takes."""
+def same_group(ids: Sequence[str] | np.ndarray, groups: Sequence[str] | np.ndarray) -> list[frozenset[str]]:
+    """For each picture, the ids of its group (its concept, say), its own among them, for `search(exclude=...)`."""
     if len(ids) != len(groups):
         raise ValueError(f"{len(ids)} ids and {len(groups)} groups; give each picture one group")
     members: dict[str, set[str]] = {}

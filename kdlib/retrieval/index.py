@@ -81,12 +81,12 @@ class Index:
 
         mask  (num_pictures,) bool, one value for each of `ids`, as `kdlib.retrieval.filters` makes them
 
-        Vectors and structure are shared. Raises ValueError for a mask of another length or kind, or one that leaves none.
+        Vectors and structure are shared. Raises ValueError for a mask of another length or kind, or that leaves none.
         """
         mask = np.asarray(mask)
         if mask.shape != self._ids.shape or mask.dtype != bool:
-            raise ValueError(f"the filter is {mask.dtype} of shape {mask.shape}; it must be bool, one value for each of "
-                             f"the {len(self._ids)} pictures")
+            raise ValueError(f"the filter is {mask.dtype} of shape {mask.shape}; it must be bool, one value for each "
+                             f"of the {len(self._ids)} pictures")
         view = copy.copy(self)
         view.allowed = mask.copy() if self.allowed is None else mask & self.allowed
         view._num = int(view.allowed.sum())
@@ -162,7 +162,7 @@ class Index:
         return rows
 
     def _near_candidates(self, queries: np.ndarray, k: int, excluded: list[set[int]]) -> list[np.ndarray]:
-        """Rows that probably hold the k nearest allowed ones, and always so many: more cells where there are too few."""
+        """Rows that probably hold the k nearest allowed ones, never fewer: more cells where there are too few."""
         fetch = min(len(self), max(RANKED_AGAIN, 2 * k) + max((len(rows) for rows in excluded), default=0))
         selector = None if self.allowed is None else self._selector()
         num_cells, most = self.num_cells, inverted.inverted_file(self.structure).nlist
@@ -229,8 +229,8 @@ class Index:
         if k > len(self) - most:
             left_out = f", of which {most} are excluded" if most else ""
             filtered = "" if self.allowed is None else " that the filter allows"
-            raise ValueError(f"k = {k} is more than the index can give: it has {len(self)} pictures{filtered}{left_out}; "
-                             f"choose k <= {len(self) - most}")
+            raise ValueError(f"k = {k} is more than the index can give: it has {len(self)} pictures{filtered}"
+                             f"{left_out}; choose k <= {len(self) - most}")
 
 
 def open_index(folder: str | Path, encoder_id: str | None = None) -> Index:

@@ -21,7 +21,7 @@ POINTS_A_CODE = 39 * 256   # the same for 256 centroids of a product quantiser
 HNSW_FROM = 1024           # cells; fewer are compared with one by one
 SAMPLE_AT_LEAST = 65_536   # vectors to train on, or POINTS_A_CELL for each cell if that is more
 TRAINED_A_CODE = 40        # of them for each of a product quantiser's 256 centroids
-CODE_ROUNDS, OPQ_ROUNDS, OPQ_FIRST_ROUNDS = 8, 4, 5  # of k-means in few dimensions, slow in faiss: its defaults take hours
+CODE_ROUNDS, OPQ_ROUNDS, OPQ_FIRST_ROUNDS = 8, 4, 5  # k-means in 2 dimensions is slow; faiss's defaults take an hour
 CHUNK_ROWS = 65_536
 STRUCTURE_FILE, LISTS_FILE = "structure.faiss", "lists.ivfdata"
 
@@ -129,7 +129,7 @@ def add_rows(structure: faiss.Index, vectors: np.ndarray, first_row: int = 0) ->
 
 
 def float_chunks(vectors: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, float32 unit vectors) of CHUNK_ROWS at a time: a memory-mapped array is never in memory as a whole."""
+    """(first row, float32 unit vectors) of CHUNK_ROWS at a time: what is memory-mapped is never in memory as a whole."""
     for start in range(0, len(vectors), CHUNK_ROWS):
         yield start, unit(vectors[start:start + CHUNK_ROWS])
 
@@ -244,7 +244,7 @@ def propose(structure: faiss.Index, queries: Float[np.ndarray, "batch dim"], num
 
 
 def on_gpus(structure: faiss.Index) -> faiss.Index | None:
-    """A copy of the structure on all GPUs that faiss sees; None, and a line in the log, where there is none or can't be.
+    """A copy of the structure on all GPUs that faiss sees; None where it sees none, or (the log says so) they can't.
 
     Faiss's GPU code takes at most 96 sub-quantisers, so that the paper's 256 are searched by the CPU.
     """
