@@ -4,8 +4,8 @@
     python -m benchmarks.retrieval ... --count 200000 --autofaiss PYTHON     beside autofaiss, in its own environment
 
 The vectors are drawn from the distribution of real embeddings, see `draw_like`. Latency is that of `Index.search` for
-one query at a time on one thread, ranking again from exact vectors on disk included; building uses all cores. Each row goes
-into --out when it is there, and a count that is there is not measured again.
+one query at a time on one thread, ranking again from exact vectors on disk included; building uses all cores. Each row
+goes into --out when it is there, and a count that is there is not measured again.
 """
 
 from __future__ import annotations

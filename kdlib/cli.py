@@ -83,8 +83,8 @@ def make_index(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A fol
                                                                           "folders in it count, too.")],
                out: Annotated[Path, typer.Option(help="The index to write, a folder.")],
                preset: Preset = None,
-               bytes_per_vector: Annotated[int | None, typer.Option(help="Compress each embedding to so many bytes; for "
-                                                                         "more than 10,000 pictures.")] = None) -> None:
+               bytes_per_vector: Annotated[int | None, typer.Option(
+                   help="Compress each embedding to so many bytes; for more than 10,000 pictures.")] = None) -> None:
     """Make a database of your own pictures. Give it to the other two commands as --index.
 
     Unreadable, gigantic and duplicate files are skipped and listed in OUT.skipped.csv. After an interruption, the same

@@ -129,7 +129,7 @@ def add_rows(structure: faiss.Index, vectors: np.ndarray, first_row: int = 0) ->
 
 
 def float_chunks(vectors: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, float32 unit vectors) of CHUNK_ROWS at a time: what is memory-mapped is never in memory as a whole."""
+    """(first row, float32 unit vectors) of CHUNK_ROWS at a time: a memory-mapped array is never loaded whole."""
     for start in range(0, len(vectors), CHUNK_ROWS):
         yield start, unit(vectors[start:start + CHUNK_ROWS])
 
