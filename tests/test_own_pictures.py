@@ -81,18 +81,18 @@ def test_duplicates_are_left_out_whatever_their_format(tmp_path):
 def test_a_run_that_was_broken_off_goes_on_to_the_same_bytes(tmp_path):
     paint(tmp_path / "mine")
     (tmp_path / "mine" / "a" / "00.gif").write_text("nothing")
-    build_index(tmp_path / "mine", MeanEncoder(), 2).save(tmp_path / "whole")
+    build_index(tmp_path / "mine", MeanEncoder(), batch_size=2).save(tmp_path / "whole")
     work = tmp_path / "work"
     with pytest.raises(KeyboardInterrupt):
-        build_index(tmp_path / "mine", MeanEncoder(fails_after=2), 2, workspace=work)
+        build_index(tmp_path / "mine", MeanEncoder(fails_after=2), batch_size=2, workspace=work)
     assert len(list(work.iterdir())) == 2
     next(work.iterdir()).write_bytes(b"PAR1 and then the power failed")
     again = MeanEncoder()
-    build_index(tmp_path / "mine", again, 2, workspace=work).save(tmp_path / "resumed")
+    build_index(tmp_path / "mine", again, batch_size=2, workspace=work).save(tmp_path / "resumed")
     assert len(again.batches) == 5
     assert contents(tmp_path / "resumed") == contents(tmp_path / "whole")
     third = MeanEncoder()
-    build_index(tmp_path / "mine", third, 2, workspace=work).save(tmp_path / "third")
+    build_index(tmp_path / "mine", third, batch_size=2, workspace=work).save(tmp_path / "third")
     assert third.batches == [] and contents(tmp_path / "third") == contents(tmp_path / "whole")
 
 
@@ -115,7 +115,7 @@ def test_what_changed_is_embedded_anew(tmp_path):
 
 def test_kill_9_in_the_middle(tmp_path):
     paint(tmp_path / "mine", [f"#{n:02x}8040" for n in range(24)])
-    build_index(tmp_path / "mine", MeanEncoder(), 4).save(tmp_path / "whole")
+    build_index(tmp_path / "mine", MeanEncoder(), batch_size=4).save(tmp_path / "whole")
     work = tmp_path / "work"
     code = ("import sys, time, test_own_pictures as t\n"
             "class Slow(t.MeanEncoder):\n"
@@ -129,7 +129,7 @@ def test_kill_9_in_the_middle(tmp_path):
     process.kill()
     assert process.wait() == -signal.SIGKILL
     encoder = MeanEncoder()
-    build_index(tmp_path / "mine", encoder, 4, workspace=work).save(tmp_path / "resumed")
+    build_index(tmp_path / "mine", encoder, batch_size=4, workspace=work).save(tmp_path / "resumed")
     assert 0 < len(encoder.batches) <= 4 and contents(tmp_path / "resumed") == contents(tmp_path / "whole")
 
 
