@@ -18,7 +18,7 @@ from kdlib.params import load_params, preset_names
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MODULES = sorted((ROOT / "kdlib").rglob("*.py"))
-ORDER = ["types", "io", "params", "data", "encoder", "retrieval", "image_search", "openverse", "tokenizer",
+ORDER = ["types", "io", "params", "data", "encoder", "retrieval", "image_search", "openverse", "cluster", "tokenizer",
          "transformer", "unet", "discrete", "continuous", "conditioning", "training", "encoder_training",
          "tokenizer_training", "denoiser_training", "pipeline", "manipulation", "metrics", "geometry", "judge",
          "experiments", "variants", "report", "cli", "notebook", "__init__"]
