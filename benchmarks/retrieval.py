@@ -4,7 +4,8 @@
     python -m benchmarks.retrieval ... --count 200000 --autofaiss PYTHON     beside autofaiss, in its own environment
 
 The vectors are drawn from the distribution of real embeddings, see `draw_like`. Latency is that of `Index.search` for
-one query at a time on one thread, ranking again from exact vectors on disk included; building uses all cores. Each row
+one query at a time on one thread, ranking again from exact vectors on disk included; building uses all cores.
+`bytes_per_vector` is the whole file, `in_lists_per_vector` what it grows by with each vector: code and id. Each row
 goes into --out when it is there, and a count that is there is not measured again.
 """
 
@@ -91,13 +92,22 @@ def measure(name: str, factory: str, embeddings: Embeddings, queries: np.ndarray
     index = build_index(embeddings, SameEncoder(embeddings), factory=factory)
     build_s = time.perf_counter() - start
     index.save(folder / "index")
-    del index
-    opened = open_index(folder / "index")
     path = folder / "index" / inverted.STRUCTURE_FILE
     size = path.stat().st_size if path.is_file() else embeddings.vectors.nbytes
+    cells = size_when_empty(index.structure, folder / "empty") if index.structure is not None else 0
+    del index
+    opened = open_index(folder / "index")
     search = lambda query: [int(id) for id in opened.search(query, K).ids[0]]
     return {"index": name, "factory": factory, "count": len(embeddings), "build_s": build_s,
-            "bytes_per_vector": size / len(embeddings), **timed(search, queries, truth)}
+            "bytes_per_vector": size / len(embeddings), "in_lists_per_vector": (size - cells) / len(embeddings),
+            **timed(search, queries, truth)}
+
+
+def size_when_empty(structure: faiss.Index, path: Path) -> int:
+    """Bytes of a structure's file without any vector: rotation, centroids, cells and their graph. Empties it."""
+    structure.reset()
+    inverted.save_structure(path, structure)
+    return path.stat().st_size
 
 
 def measure_autofaiss(python: str, embeddings: Embeddings, queries: np.ndarray, truth: np.ndarray, folder: Path,
@@ -145,7 +155,7 @@ def main() -> None:
             rows = [measure(name, factory, drawn, queries, truth, folder) for name, factory in kinds.items()
                     if not (name == "exact" and count > 300_000)]
             if given.autofaiss:
-                rows.append(measure_autofaiss(given.autofaiss, drawn, queries, truth, folder, paper.partition(",")[2]))
+                rows.append(measure_autofaiss(given.autofaiss, drawn, queries, truth, folder, paper))
             done = pd.concat([done, pd.DataFrame(rows)])
             done.to_csv(given.out, index=False, float_format="%.6g")
             print(pd.DataFrame(rows).to_string(index=False), nearest_cosines(vectors[:len(real)]), flush=True)

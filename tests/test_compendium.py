@@ -14,6 +14,7 @@ from kdlib.conditioning import CONDITIONERS
 from kdlib.experiments import PAPER_FID
 from kdlib.notebook import clean_notebook, declared_parameters, executed_path, parse_item, stage_of, stage_parameters
 from kdlib.params import load_params, preset_names
+from kdlib.report.site import DOCS
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -21,7 +22,7 @@ MODULES = sorted((ROOT / "kdlib").rglob("*.py"))
 ORDER = ["types", "io", "params", "data", "encoder", "retrieval", "image_search", "openverse", "cluster", "tokenizer",
          "transformer", "unet", "discrete", "continuous", "conditioning", "training", "encoder_training",
          "tokenizer_training", "denoiser_training", "pipeline", "manipulation", "metrics", "geometry", "judge",
-         "experiments", "variants", "report", "cli", "notebook", "__init__"]
+         "experiments", "variants", "power_law", "report", "cli", "notebook", "__init__"]
 LEFT_TO_RIGHT = {name: place for place, name in enumerate(ORDER)}
 PARAMS = load_params(ROOT)
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -141,10 +142,10 @@ def test_a_stage_runs_its_notebook_and_watches_its_parameters(path):
     stage = STAGES[stage_of(path)]
     declared = set(declared_parameters(read(path)))
     shared = {name for name in declared if not isinstance(PARAMS["quick"].get(name, {}), dict)}
-    if "load_pipeline" in {getattr(node, "attr", getattr(node, "id", "")) for node in ast.walk(code(path))}:
-        shared |= {"k", "generation"}  # it takes a call's defaults from there
+    called = {getattr(node, "attr", getattr(node, "id", "")) for node in ast.walk(code(path))}
+    shared |= {"k", "generation"} if "load_pipeline" in called else set()  # it takes a call's defaults from there
+    shared |= {"k", "variant"} if "plain_settings" in called else set()  # what variants are made with
     entries = {"ablations.${item.ablation}"} if "ablation" in stage["matrix"] else set()
-    shared |= {"k", "variant"} if entries else set()  # what an ablation changes
     item = [f"{name}=${{item.{name}}}" for name in stage["matrix"] if name != "preset"]
     assert f"notebooks/{path.name}" in stage["deps"]
     assert stage["cmd"] == " ".join(["python -m kdlib.notebook", f"notebooks/{path.name}", "${item.preset}", *item])
@@ -173,7 +174,7 @@ def test_the_report_depends_on_all_that_the_stages_made_for_it():
         assert any(out.startswith(f"{dep}/") for dep in deps), f"the report depends on no folder that holds {out}"
     assert "ablations" in STAGES["report"]["params"]
     assets = {path.relative_to(ROOT).as_posix() for path in (ROOT / "kdlib" / "report" / "assets").iterdir()}
-    assert assets | {"docs/researchers.md"} <= set(deps)
+    assert assets | {f"docs/{name}.md" for name in DOCS} <= set(deps)
 
 
 def outs_of(stage):

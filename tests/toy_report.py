@@ -11,6 +11,7 @@ from PIL import Image
 from kdlib.io import write_json
 from kdlib.notebook import normalise, write_notebook
 from kdlib.report import figures
+from kdlib.report.site import DOCS
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><circle cx="8" cy="8" r="5" fill="red"/></svg>'
 FORMULA = r"""
@@ -41,7 +42,8 @@ def toy_results(root: Path) -> None:
     results = root / "reports" / "toy"
     for folder in ("data", "docs", "notebooks", "reports/toy/notebooks", "reports/toy/generation/pictures"):
         (root / folder).mkdir(parents=True)
-    (root / "docs" / "researchers.md").write_text("# For researchers\n\nChange a number.\n")
+    for name in DOCS:
+        (root / "docs" / f"{name}.md").write_text(f"# For {name}\n\nChange a number.\n")
     pd.DataFrame({"id": ["noto:red-apple"], "title": ["red apple"], "style": ["noto"], "author": ["Goo & Co"],
                   "licence": ["Apache-2.0"], "svg": [SVG]}).to_parquet(root / "data" / "stickers.parquet")
     output = toy_picture("three green squares")

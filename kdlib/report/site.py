@@ -29,6 +29,7 @@ from kdlib.report.provenance import badge, footer, locked_runs, used_parameters,
 RESULTS = "reports/${item.preset}/"
 LINK = re.compile(r"\]\((\w+)\.ipynb\)")
 FIRST_EXPERIMENT = "09"
+DOCS = ("researchers", "scale")  # pages of docs/ that the report includes
 ASSETS = Path(__file__).parent / "assets"
 NOT_NEEDED = ("**/*.map", "_static/locales", "_static/**/fa-brands*", "_static/images", ".buildinfo*", "objects.inv",
               "_static/*.html", "_sources")
@@ -57,10 +58,10 @@ class Declared(NamedTuple):
 def build_report(preset: str, root: str | Path | None = None) -> Path:
     """Writes reports/<preset>/site and reports/<preset>/index.html, which leads there; returns the latter's path.
 
-    Reads the executed notebooks, generation/samples.json, reports/claims.yaml, docs/researchers.md, and what is there
-    of the stages' metrics.json and sheets of pictures; dvc.lock says what a stage read and wrote. Raises
-    FileNotFoundError when one of the first four is missing, or a CSV that dvc.lock names; RuntimeError when Sphinx
-    warns (a broken link, a formula it can't read).
+    Reads the executed notebooks, generation/samples.json, reports/claims.yaml, DOCS, and what is there of the stages'
+    metrics.json and sheets of pictures; dvc.lock says what a stage read and wrote. Raises FileNotFoundError when one
+    of the first four is missing, or a CSV that dvc.lock names; RuntimeError when Sphinx warns (a broken link, a formula
+    it can't read).
     """
     root = Path(root or find_root())
     load_preset(preset, root)
@@ -106,7 +107,8 @@ def write_pages(preset: str, root: Path, source: Path) -> None:
     write_explorer(preset, results, {folder: pages.get(folder, "") for folder in declared.drawn}, source,
                    sticker_catalogue(root))
     write_overview(preset, results, pages, metrics, claims, toctrees(declared.notebooks), source)
-    shutil.copyfile(root / "docs" / "researchers.md", source / "researchers.md")
+    for name in DOCS:
+        shutil.copyfile(root / "docs" / f"{name}.md", source / f"{name}.md")
 
 
 def folder_of(name: str) -> str:
@@ -116,7 +118,7 @@ def folder_of(name: str) -> str:
 
 def toctrees(names: list[str]) -> str:
     """The sidebar: the report's own pages, the notebooks of the road, those of the experiments."""
-    groups = {"Report": ["explorer", "gaps", "researchers"],
+    groups = {"Report": ["explorer", "gaps", *DOCS],
               "The road": [name for name in names if name < FIRST_EXPERIMENT],
               "Experiments": [name for name in names if name >= FIRST_EXPERIMENT]}
     return "\n\n".join(TOCTREE.format(caption=caption, names="\n".join(group))

@@ -19,7 +19,7 @@ from kdlib.types import Embeddings, Neighbours
 
 MARGIN = 8          # candidates fetched beyond k, so that near-ties are settled by exact scores
 TIE = 1e-4          # a float32 inner product of unit vectors (dim <= 1024) errs by less
-RANKED_AGAIN = 100  # candidates whose exact cosines are computed where codes are compressed, or 2 k if that is more
+RANKED_AGAIN = 50   # candidates whose exact cosines are computed where codes are compressed, or 2 k if that is more
 BATCH_QUERIES = 1024
 
 
