@@ -156,7 +156,7 @@ def main() -> None:
                     if not (name == "exact" and count > 300_000)]
             if given.autofaiss:
                 rows.append(measure_autofaiss(given.autofaiss, drawn, queries, truth, folder, paper))
-            done = pd.concat([done, pd.DataFrame(rows)])
+            done = pd.concat([done, pd.DataFrame(rows)]).sort_values("count", kind="stable")
             done.to_csv(given.out, index=False, float_format="%.6g")
             print(pd.DataFrame(rows).to_string(index=False), nearest_cosines(vectors[:len(real)]), flush=True)
 

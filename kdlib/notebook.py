@@ -19,6 +19,7 @@ import os
 import re
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -259,8 +260,9 @@ def run_stage(notebook: str, preset: str, item: Sequence[str]) -> int:
     """`run_notebook` for the command line: 0, or 1 with the reason on stderr."""
     from papermill.exceptions import PapermillExecutionError
 
+    start = time.monotonic()
     try:
-        print(run_notebook(notebook, preset, item=item))
+        print(f"{run_notebook(notebook, preset, item=item)} ({time.monotonic() - start:.0f} s)")
     except PapermillExecutionError as error:
         target = executed_path(notebook, preset, find_root(), item)
         print(f"{error}\n{notebook} failed; open the notebook with the error: {target}", file=sys.stderr)

@@ -19,12 +19,12 @@ class PowerLaw(NamedTuple):
     power: float
     unit: float
 
-    def __call__(self, amount: float) -> float:
+    def __call__(self, amount: int | float) -> float:
         """y at an amount."""
         return self.floor + self.scale * (amount / self.unit) ** -self.power
 
 
-def fit_power_law(amounts: Sequence[float], values: Sequence[float]) -> PowerLaw:
+def fit_power_law(amounts: Sequence[int | float], values: Sequence[int | float]) -> PowerLaw:
     """The law nearest to values at some amounts, by least squares; its unit is the smallest amount.
 
     The floor lies between 0 and the smallest value. Raises ValueError for fewer than three different amounts (there are
