@@ -80,7 +80,7 @@ def build_report(preset: str, root: str | Path | None = None) -> Path:
 
 
 def declared_results(root: Path) -> Declared:
-    """Names in the order of the report's deps, then those of the ablations in params.yaml.
+    """Names in the order of the report's deps, those of the ablations in params.yaml among them by their number.
 
     They are listed there, since a folder may still hold what a matrix made that was larger once.
     """
@@ -88,7 +88,8 @@ def declared_results(root: Path) -> Declared:
     paths = [PurePosixPath(dep.removeprefix(RESULTS)) for dep in deps if dep.startswith(RESULTS)]
     ablations = list(load_params(root).get("ablations", {}))
     folders = [f"ablation/{name}" for name in ablations]
-    return Declared([path.stem for path in paths if path.suffix == ".ipynb"] + [f"20_ablation-{n}" for n in ablations],
+    names = [path.stem for path in paths if path.suffix == ".ipynb"] + [f"20_ablation-{name}" for name in ablations]
+    return Declared(sorted(names, key=lambda name: name.partition("_")[0]),
                     [path.parent.as_posix() for path in paths if path.name == "metrics.json"] + folders,
                     [path.parent.as_posix() for path in paths if path.name == "pictures.json"] + folders)
 
