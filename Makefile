@@ -35,7 +35,8 @@ reproduce: environment ## fetch published results of PRESET, run what differs, m
 ifneq ($(filter $(PRESET),$(PUBLISHED)),)
 	@echo "Fetching data and results. Files that a stage can make again quickly are not published; DVC names them:"
 	dvc pull --with-deps --allow-missing report@$(PRESET)
-	dvc repro --dry --allow-missing report@$(PRESET) 2>/dev/null | grep "up to date" || dvc repro report@$(PRESET)
+	dvc repro --dry --allow-missing report@$(PRESET) 2>/dev/null | grep "up to date" || \
+		{ dvc repro index@$(PRESET) && dvc repro --allow-missing report@$(PRESET); }
 else
 	dvc pull data.dvc
 	dvc repro report@$(PRESET)
