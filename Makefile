@@ -42,7 +42,7 @@ else
 	dvc repro report@$(PRESET)
 endif
 	kd generate "$(PROMPT)" --preset $(PRESET) --out "$(PICTURE)"
-	@test -f $(REPORT) || python -m kdlib.report $(PRESET)
+	test -f $(REPORT) || dvc repro --single-item report@$(PRESET)
 	@echo "picture: $(PICTURE)"
 	@echo "report:  $(REPORT) (open it in a browser)"
 
