@@ -14,6 +14,7 @@ from kdlib.report import figures
 from kdlib.report.site import DOCS
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><circle cx="8" cy="8" r="5" fill="red"/></svg>'
+WIDE = f"## {'a_long_' * 12}name\n\n`{'call(with.long_' * 9}names)`"  # nowhere to break at 400 px
 FORMULA = r"""
 $$ \mathrm{knn}(I, k) := \underset{h \in \mathcal{H}}{\mathrm{arg\,min}^k}\ \mathbf{s}(f_{img}(I), h) $$
 
@@ -47,7 +48,7 @@ def toy_results(root: Path) -> None:
     pd.DataFrame({"id": ["noto:red-apple"], "title": ["red apple"], "style": ["noto"], "author": ["Goo & Co"],
                   "licence": ["Apache-2.0"], "svg": [SVG]}).to_parquet(root / "data" / "stickers.parquet")
     output = toy_picture("three green squares")
-    cells = [new_markdown_cell(f"# The tour\n\n{FORMULA}"),
+    cells = [new_markdown_cell(f"# The tour\n\n{WIDE}\n\n{FORMULA}"),
              new_code_cell("seed: int = 0", metadata={"tags": ["parameters"]}),
              new_code_cell("seed = 3", metadata={"tags": ["injected-parameters"]}),
              new_code_cell("grid()", outputs=[output], execution_count=1),
