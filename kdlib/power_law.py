@@ -27,6 +27,9 @@ class PowerLaw(NamedTuple):
 def fit_power_law(amounts: Sequence[int | float], values: Sequence[int | float]) -> PowerLaw:
     """The law nearest to values at some amounts, by least squares; its unit is the smallest amount.
 
+    amounts  (num_points,) above 0, in any unit: pictures seen, vectors, ...
+    values   (num_points,) of at least 0, measured at these
+
     The floor lies between 0 and the smallest value. Raises ValueError for fewer than three different amounts (there are
     three numbers to fit), an amount that is not above 0, or a value that is negative or no number.
     """
