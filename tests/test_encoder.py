@@ -1,6 +1,7 @@
 """kdlib.encoder on an untrained image tower beside the real text tower; the checks hold for any weights."""
 
 import json
+import math
 
 import numpy as np
 import open_clip
@@ -11,8 +12,10 @@ from PIL import Image
 from kdlib import encoder as module
 from kdlib.encoder import (
     EMBEDDING_DIM,
+    TEXT_MAP_WIDTH,
     Encoder,
     StickerPreprocess,
+    TextMap,
     build_sticker_clip,
     normalise_pixels,
     pooled_texts,
@@ -29,6 +32,15 @@ TEXTS = ["a red apple", "an apple", "a long sentence about a cat that wears sung
 def encoder():
     torch.manual_seed(0)
     model = build_sticker_clip("resnet10t", SIZE)
+    return Encoder(model, StickerPreprocess(SIZE), sticker_tokenizer(), "sticker/resnet10t")
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """As training leaves an encoder: with a perceptron for the text map."""
+    torch.manual_seed(0)
+    model = build_sticker_clip("resnet10t", SIZE)
+    model.text.proj = TextMap(384, TEXT_MAP_WIDTH, EMBEDDING_DIM)
     return Encoder(model, StickerPreprocess(SIZE), sticker_tokenizer(), "sticker/resnet10t")
 
 
@@ -94,22 +106,22 @@ def test_a_text_that_says_nothing_is_refused(encoder, bad):
 
 # --- files ---------------------------------------------------------------------------------------------------------
 
-def test_saved_encoders_keep_their_identity(encoder, pictures, tmp_path):
-    encoder.save(tmp_path / "first")
+def test_saved_encoders_keep_their_identity(trained, pictures, tmp_path):
+    trained.save(tmp_path / "first")
     first = Encoder.load(tmp_path / "first")
     first.save(tmp_path / "second")
     second = Encoder.load(tmp_path / "second")
     assert first.identity == second.identity and first.name == second.name == "sticker/resnet10t"
     np.testing.assert_array_equal(first.encode_images(pictures), second.encode_images(pictures))
     np.testing.assert_array_equal(first.encode_texts(TEXTS), second.encode_texts(TEXTS))
-    np.testing.assert_allclose(first.encode_images(pictures), encoder.encode_images(pictures), atol=5e-3)  # float16
+    np.testing.assert_allclose(first.encode_images(pictures), trained.encode_images(pictures), atol=5e-3)  # float16
     assert not any(p.requires_grad for p in first.model.parameters()) and not first.model.training
 
 
-def test_only_what_training_changes_is_saved(encoder):
-    names = set(trained_tensors(encoder.model))
+def test_only_what_training_changes_is_saved(trained):
+    names = set(trained_tensors(trained.model))
     assert {name.split(".")[0] for name in names} >= {"visual", "text"}
-    assert not any(name.startswith("text.transformer.") for name in names) and "text.proj.weight" in names
+    assert not any(name.startswith("text.transformer.") for name in names) and {"text.proj.hidden.weight", "text.proj.out.weight"} < names
 
 
 def test_identity_tells_weights_apart(encoder):
@@ -124,6 +136,27 @@ def test_foreign_folders_are_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"kind": "tokenizer"}')
     with pytest.raises(ValueError, match="'tokenizer', not a 'sticker-encoder'"):
         Encoder.load(tmp_path)
+
+
+def test_an_encoder_of_another_make_is_refused(encoder, tmp_path):
+    encoder.save(tmp_path)  # its text map is still the linear one
+    with pytest.raises(ValueError, match="text.proj.hidden.weight is missing or unknown, of 3 such tensors"):
+        Encoder.load(tmp_path)
+
+
+# --- the text map --------------------------------------------------------------------------------------------------
+
+def test_the_text_map_is_a_perceptron_of_directions():
+    """Against NumPy; the length of the features says nothing."""
+    torch.manual_seed(0)
+    text_map = TextMap(7, 11, 3)
+    features = torch.randn(5, 7)
+    scaled = features.numpy() / np.linalg.norm(features, axis=1, keepdims=True) * np.sqrt(7)
+    hidden = scaled @ text_map.hidden.weight.detach().numpy().T
+    gelu = hidden * np.array([0.5 * (1 + math.erf(x / math.sqrt(2))) for x in hidden.ravel()]).reshape(hidden.shape)
+    truth = gelu @ text_map.out.weight.detach().numpy().T
+    np.testing.assert_allclose(text_map(features).detach().numpy(), truth, atol=1e-5)
+    np.testing.assert_allclose(text_map(features * 4).detach().numpy(), truth, atol=1e-5)
 
 
 # --- the text tower ------------------------------------------------------------------------------------------------

@@ -4,17 +4,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from torch import nn
 
-from kdlib.encoder import Encoder, build_sticker_clip, normalise_pixels, pooled_texts
+from kdlib.encoder import Encoder, build_sticker_clip, normalise_pixels
 from kdlib.encoder_training import (
     EncoderObjective,
     augment,
+    fit_text_map,
+    known_concepts,
+    mean_directions,
     retrieval_recall,
     soft_targets,
-    text_map_to_pictures,
     train_encoder,
 )
 from kdlib.training import step_generator
@@ -167,7 +171,8 @@ def test_a_tiny_run_is_deterministic_and_never_looks_at_held_out_pictures(pictur
     stickers = pd.DataFrame({"style": "noto", "concept": ["apple", "cat", "dog", "cat", "flag"],
                              "title": ["apple", "cat", "dog", "cat", "flag"], "split": ["train"] * 4 + ["test"],
                              "keywords": ["apple, red apple", "cat", "dog, hound", "cat", "flag"]})
-    options = {"vision_model": "resnet10t", "batch_size": 3, "num_steps": 3, "learning_rate": 1e-3}
+    options = {"vision_model": "resnet10t", "batch_size": 3, "num_steps": 3, "learning_rate": 1e-3,
+               "num_text_steps": 2}
     history = train_encoder(stickers, pictures, tmp_path / "a", seed=0, **options)
     assert history.step.tolist() == [1, 2, 3] and np.isfinite(history.loss).all()
     changed, renamed = pictures.copy(), stickers.copy()
@@ -178,39 +183,67 @@ def test_a_tiny_run_is_deterministic_and_never_looks_at_held_out_pictures(pictur
     assert files[0] == files[1]
     encoder = Encoder.load(tmp_path / "a" / "model")
     assert isinstance(encoder.model.visual, nn.Module) and encoder.encode_images(pictures).shape == (5, encoder.dim)
-    texts = pooled_texts(encoder.model, ["apple", "cat", "dog", "hound", "red apple"]).double().numpy()
-    drawn = encoder.encode_images(pictures[:4]).astype(np.float64)
-    own = np.array([[1, 0, 0, 0, 1], [0, 1, 0, 0, 0], [0, 0, 1, 1, 0], [0, 1, 0, 0, 0]])
-    np.testing.assert_allclose(encoder.model.text.proj.weight.numpy(), ridge_by_least_squares(texts, own, drawn, 1.0),
-                               atol=2e-3)  # saved as float16
+
+
+def test_the_text_map_is_told_of_some_held_out_concepts_in_held_out_styles_only(pictures, tmp_path):
+    """A known concept's picture in a held-out style counts, in another it doesn't; a new concept's counts in none."""
+    known, new = (next(c for c in map(str, range(99)) if (c in known_concepts(openmoji([c]))) is told) for told in (1, 0))
+    files = {}
+    for run, (concept, style) in enumerate([(known, "openmoji"), (known, "noto"), (new, "openmoji")]):
+        stickers = pd.DataFrame({"style": ["noto"] * 4 + [style], "concept": ["apple", "cat", "dog", "cat", concept],
+                                 "title": ["apple", "cat", "dog", "cat", "flag"], "split": ["train"] * 4 + ["test"],
+                                 "keywords": ["apple", "cat", "dog", "cat", "banner, flag"]})
+        for name, shown in {"as it is": pictures, "blank": np.where(np.arange(5)[:, None, None, None] == 4, 0, pictures)}.items():
+            train_encoder(stickers, shown.astype(np.uint8), tmp_path / f"{run}{name}", vision_model="resnet10t", batch_size=3,
+                          num_steps=1, learning_rate=1e-3, num_text_steps=3, seed=0)
+            files[run, name] = load_file(tmp_path / f"{run}{name}" / "model" / "model.safetensors")
+    differs = [any(not torch.equal(files[run, "as it is"][key], files[run, "blank"][key]) for key in files[run, "blank"])
+               for run in range(3)]
+    assert differs == [True, False, False]
+    assert all(torch.equal(value, files[1, "blank"][key]) for key, value in files[0, "as it is"].items()
+               if key.startswith("visual.")), "the image tower never sees a held-out concept"
+
+
+def openmoji(concepts):
+    return pd.DataFrame({"concept": concepts, "split": "test", "style": "openmoji"})
+
+
+@given(names=st.sets(st.text("abcdefgh-", min_size=3), min_size=1))
+def test_about_half_of_the_held_out_concepts_are_known(names):
+    """It depends on the concept alone: not on the others, not on order, never for one that only trains."""
+    stickers = openmoji(sorted(names))
+    told = known_concepts(stickers)
+    assert told == {name for name in names if known_concepts(openmoji([name]))} and told <= names
+    assert not known_concepts(stickers.assign(split="train")) and not known_concepts(stickers.assign(style="noto"))
+    many = openmoji([f"{name} {n}" for name in names for n in range(400 // len(names) + 1)])
+    assert 0.35 < len(known_concepts(many)) / len(many) < 0.65
 
 
 # --- from beside the pictures to among them ------------------------------------------------------------------------
 
-def ridge_by_least_squares(texts, belongs, vectors, ridge):
-    """Ridge regression as plain least squares with sqrt(ridge) rows of the identity below."""
-    means = np.stack([vectors[column.astype(bool)].sum(0) for column in belongs.T])
-    means /= np.linalg.norm(means, axis=1, keepdims=True)
-    width = texts.shape[1]
-    rows = np.concatenate([texts, np.sqrt(ridge) * np.eye(width)])
-    return np.linalg.lstsq(rows, np.concatenate([means, np.zeros((width, means.shape[1]))]), rcond=None)[0].T
+def test_mean_directions_by_hand():
+    bank, means = mean_directions([["dog"], ["cat", "a cat"], ["cat"]], np.array([[0, 2, 0], [1, 0, 0], [0, 0, 1]]))
+    assert bank == ["a cat", "cat", "dog"]
+    np.testing.assert_allclose(means.numpy(), [[1, 0, 0], [0.5 ** 0.5, 0, 0.5 ** 0.5], [0, 1, 0]], atol=1e-6)
 
 
-@pytest.mark.parametrize("ridge", [0.1, 1.0])
-def test_the_text_map_is_a_ridge_regression(ridge):
+@pytest.fixture(scope="module")
+def clusters():
+    """Directions in the plane for texts that lie in four clusters of 16 dimensions: no linear map gives them all."""
     random = np.random.default_rng(0)
-    texts, vectors = random.standard_normal((5, 7)), random.standard_normal((11, 3))
-    belongs = np.eye(5, dtype=bool)[np.arange(11) % 5]
-    found = text_map_to_pictures(torch.tensor(texts).float(), torch.tensor(belongs), torch.tensor(vectors).float(),
-                                 ridge)
-    np.testing.assert_allclose(found.numpy(), ridge_by_least_squares(texts, belongs, vectors, ridge), atol=1e-5)
+    centres = np.linalg.qr(random.standard_normal((16, 2)))[0].T
+    corners = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]]) / 2 ** 0.5
+    texts = np.repeat(corners @ centres, 8, 0) + 0.02 * random.standard_normal((32, 16))
+    targets = np.repeat([[1.0, 0], [0, 1], [0, 1], [1, 0]], 8, 0)  # exclusive or
+    return torch.tensor(texts / np.linalg.norm(texts, axis=1, keepdims=True)).float(), torch.tensor(targets).float()
 
 
-def test_texts_land_on_pictures_where_a_linear_map_can_bring_them():
-    random = np.random.default_rng(1)
-    texts = np.linalg.qr(random.standard_normal((7, 5)))[0].T
-    vectors = random.standard_normal((5, 3))
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    found = text_map_to_pictures(torch.tensor(texts).float(), torch.eye(5, dtype=torch.bool),
-                                 torch.tensor(vectors).float(), ridge=1e-6).numpy()
-    np.testing.assert_allclose(texts @ found.T, vectors, atol=1e-4)
+def test_texts_land_on_their_targets_where_no_linear_map_can_bring_them(clusters):
+    texts, targets = clusters
+    options = {"num_steps": 200, "batch_size": 32, "noise": 0.1}
+    first, again, other = (fit_text_map(texts, targets, seed=seed, **options) for seed in (0, 0, 1))
+    linear = torch.linalg.lstsq(texts, targets).solution
+    assert F.cosine_similarity(texts @ linear, targets).mean() < 0.8
+    assert F.cosine_similarity(first(texts), targets).min() > 0.98
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    assert not torch.equal(first.out.weight, other.out.weight) and not first.out.weight.requires_grad
