@@ -63,8 +63,8 @@ class Encoder:
         model = build_sticker_clip(config["vision_model"], config["size_px"])
         model.text.proj = TextMap(model.text.proj.in_features, TEXT_MAP_WIDTH, EMBEDDING_DIM)
         if differing := set(tensors) ^ set(trained_tensors(model)):
-            raise ValueError(f"{folder} holds another kind of encoder: {sorted(differing)[0]} is missing or unknown, of "
-                             f"{len(differing)} such tensors; train it anew with this version, or pull the published one")
+            raise ValueError(f"{folder} holds another make of encoder: {sorted(differing)[0]} is missing or unknown, "
+                             f"of {len(differing)} such tensors; train it anew, or fetch the published one (dvc pull)")
         model.load_state_dict({k: v.float() for k, v in tensors.items()}, strict=False)
         return cls(model, StickerPreprocess(config["size_px"]), sticker_tokenizer(),
                    f"sticker/{config['vision_model']}")

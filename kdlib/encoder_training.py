@@ -93,7 +93,8 @@ def augment(images: Float[Tensor, "batch 3 height width"],
 
 
 def train_encoder(stickers: pd.DataFrame, pictures: np.ndarray, folder: str | Path, *, vision_model: str,
-                  batch_size: int, num_steps: int, learning_rate: float, num_text_steps: int, seed: int) -> pd.DataFrame:
+                  batch_size: int, num_steps: int, learning_rate: float, num_text_steps: int,
+                  seed: int) -> pd.DataFrame:
     """Trains on the split "train" of `stickers` (row i is pictures[i]) and saves `folder`/model; returns the history.
 
     Checkpoints to `folder`/checkpoint and goes on from there when it was cut off. After the contrast the text map is
@@ -120,8 +121,8 @@ def train_encoder(stickers: pd.DataFrame, pictures: np.ndarray, folder: str | Pa
     return history
 
 
-def fit_text_map(texts: Float[Tensor, "texts width"], targets: Float[Tensor, "texts dim"], *, num_steps: int, seed: int,
-                 batch_size: int = 512, learning_rate: float = 3e-3, noise: float = 0.5) -> TextMap:
+def fit_text_map(texts: Float[Tensor, "texts width"], targets: Float[Tensor, "texts dim"], *, num_steps: int,
+                 seed: int, batch_size: int = 512, learning_rate: float = 3e-3, noise: float = 0.5) -> TextMap:
     """A perceptron that takes each text to its target direction, by cosine; smooth, since noise is added to the texts.
 
     Contrast only asks that a text be nearer to its own pictures than other texts are, and leaves the two kinds of

@@ -3,10 +3,12 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.kernel_ridge import KernelRidge
 
 from kdlib import discrete, transformer
 from kdlib.discrete import Schedule
@@ -14,7 +16,7 @@ from kdlib.io import read_json
 from kdlib.types import Condition
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks import contenders, machine, restated, tried  # noqa: E402
+from benchmarks import contenders, machine, restated, text_map, tried  # noqa: E402
 from benchmarks import discrete as benchmark  # noqa: E402
 from benchmarks.contenders import Shape  # noqa: E402
 from benchmarks.reference import load  # noqa: E402
@@ -137,3 +139,23 @@ def test_rows_are_added_to_a_file_of_the_same_machine_only(tmp_path):
 def test_a_folder_that_is_no_reference_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no checkout of microsoft/VQ-Diffusion"):
         load(tmp_path)
+
+
+# --- the text map's contenders -------------------------------------------------------------------------------------
+
+def test_ridges_are_what_least_squares_and_scikit_learn_say():
+    random = np.random.default_rng(0)
+    texts, targets, asked = (random.standard_normal(shape).astype(np.float32) for shape in [(11, 5), (11, 3), (7, 5)])
+    tensors = torch.tensor(texts), torch.tensor(targets)
+    rows = np.concatenate([texts, np.sqrt(0.3) * np.eye(5)])
+    weight = np.linalg.lstsq(rows, np.concatenate([targets, np.zeros((5, 3))]), rcond=None)[0]
+    np.testing.assert_allclose(text_map.linear_ridge(*tensors, 0.3)(torch.tensor(asked)), asked @ weight, atol=1e-4)
+    dual = KernelRidge(alpha=0.3, kernel="rbf", gamma=1 / (2 * 0.6 ** 2)).fit(texts, targets)
+    np.testing.assert_allclose(text_map.kernel_ridge(*tensors, 0.6, 0.3)(torch.tensor(asked)), dual.predict(asked),
+                               atol=1e-4)
+
+
+def test_recall_of_names_by_hand():
+    vectors, answers = np.eye(3, dtype=np.float32), np.array(["cat", "dog", "cow"])
+    asked = np.array([[1, 0.5, 0], [1, 0.5, 0], [1, 0.5, 0]], np.float32)
+    assert text_map.recall(asked, np.array(["cat", "dog", "cow"]), vectors, answers, at=2) == pytest.approx(2 / 3)

@@ -2,18 +2,22 @@
 
 import ast
 import itertools
+import json
 import re
 import tomllib
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from kdlib.conditioning import CONDITIONERS
 from kdlib.experiments import PAPER_FID
 from kdlib.notebook import clean_notebook, declared_parameters, executed_path, parse_item, stage_of, stage_parameters
 from kdlib.params import load_params, preset_names
+from kdlib.report import figures
 from kdlib.report.site import DOCS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -268,3 +272,27 @@ def test_make_help_explains_every_target():
     makefile = (ROOT / "Makefile").read_text()
     targets = re.search(r"^\.PHONY: (.*)$", makefile, re.M)[1].split()
     assert all(re.search(rf"^{target}:.* ## ", makefile, re.M) for target in targets)
+
+
+# --- what the README shows -----------------------------------------------------------------------------------------
+
+def published_pictures(stage, folder):
+    """The pictures of a folder in the bundled remote, in their order, as dvc.lock has it."""
+    outs = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"][stage]["outs"]
+    store = lambda md5: ROOT / "artifacts" / "files" / "md5" / md5[:2] / md5[2:]
+    listed = json.loads(store(next(out["md5"] for out in outs if out["path"] == folder)).read_text())
+    return [Image.open(store(one["md5"])).convert("RGB") for one in sorted(listed, key=lambda one: one["relpath"])]
+
+
+def test_the_readme_shows_the_published_pictures_in_their_order():
+    """docs/unpicked.jpg is the page of notebook 6: four columns of a title of 170 px and a picture."""
+    assert "docs/unpicked.jpg" in (ROOT / "README.md").read_text()
+    pictures = published_pictures("generation@cpu", "reports/cpu/generation/pictures")
+    page = Image.open(ROOT / "docs" / "unpicked.jpg")
+    size, rows = pictures[0].width, -(-len(pictures) // 4)
+    step = size + figures.GAP_PX
+    assert page.size == (4 * (170 + step), rows * step)
+    for number, picture in enumerate(pictures):
+        left, top = 170 + number // rows * (170 + step), number % rows * step
+        shown = np.asarray(page.crop((left, top, left + size, top + size)), float)
+        assert np.abs(shown - np.asarray(picture)).mean() < 12, f"picture {number} of docs/unpicked.jpg is another one"

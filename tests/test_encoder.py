@@ -121,7 +121,8 @@ def test_saved_encoders_keep_their_identity(trained, pictures, tmp_path):
 def test_only_what_training_changes_is_saved(trained):
     names = set(trained_tensors(trained.model))
     assert {name.split(".")[0] for name in names} >= {"visual", "text"}
-    assert not any(name.startswith("text.transformer.") for name in names) and {"text.proj.hidden.weight", "text.proj.out.weight"} < names
+    assert not any(name.startswith("text.transformer.") for name in names)
+    assert {name for name in names if name.startswith("text.")} == {"text.proj.hidden.weight", "text.proj.out.weight"}
 
 
 def test_identity_tells_weights_apart(encoder):
@@ -140,7 +141,7 @@ def test_foreign_folders_are_refused(tmp_path):
 
 def test_an_encoder_of_another_make_is_refused(encoder, tmp_path):
     encoder.save(tmp_path)  # its text map is still the linear one
-    with pytest.raises(ValueError, match="text.proj.hidden.weight is missing or unknown, of 3 such tensors"):
+    with pytest.raises(ValueError, match="text.proj.hidden.weight is missing or unknown, of 3 such"):
         Encoder.load(tmp_path)
 
 
