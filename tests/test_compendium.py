@@ -285,14 +285,15 @@ def published_pictures(stage, folder):
 
 
 def test_the_readme_shows_the_published_pictures_in_their_order():
-    """docs/unpicked.jpg is the page of notebook 6: four columns of a title of 170 px and a picture."""
+    """docs/unpicked.jpg is the page of notebook 6: four columns of a title of 150 px and a picture of 48."""
     assert "docs/unpicked.jpg" in (ROOT / "README.md").read_text()
     pictures = published_pictures("generation@cpu", "reports/cpu/generation/pictures")
     page = Image.open(ROOT / "docs" / "unpicked.jpg")
-    size, rows = pictures[0].width, -(-len(pictures) // 4)
+    size, rows = 48, -(-len(pictures) // 4)
     step = size + figures.GAP_PX
-    assert page.size == (4 * (170 + step), rows * step)
+    assert page.size == (4 * (150 + step), rows * step)
     for number, picture in enumerate(pictures):
-        left, top = 170 + number // rows * (170 + step), number % rows * step
+        left, top = 150 + number // rows * (150 + step), number % rows * step
         shown = np.asarray(page.crop((left, top, left + size, top + size)), float)
-        assert np.abs(shown - np.asarray(picture)).mean() < 12, f"picture {number} of docs/unpicked.jpg is another one"
+        scaled = np.asarray(picture.resize((size, size), Image.Resampling.LANCZOS), float)
+        assert np.abs(shown - scaled).mean() < 12, f"picture {number} of docs/unpicked.jpg is another one"
