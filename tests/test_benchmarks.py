@@ -3,12 +3,11 @@
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import Ridge
 
 from kdlib import discrete, transformer
 from kdlib.discrete import Schedule
@@ -141,21 +140,9 @@ def test_a_folder_that_is_no_reference_is_refused(tmp_path):
         load(tmp_path)
 
 
-# --- the text map's contenders -------------------------------------------------------------------------------------
-
-def test_ridges_are_what_least_squares_and_scikit_learn_say():
-    random = np.random.default_rng(0)
-    texts, targets, asked = (random.standard_normal(shape).astype(np.float32) for shape in [(11, 5), (11, 3), (7, 5)])
-    tensors = torch.tensor(texts), torch.tensor(targets)
-    rows = np.concatenate([texts, np.sqrt(0.3) * np.eye(5)])
-    weight = np.linalg.lstsq(rows, np.concatenate([targets, np.zeros((5, 3))]), rcond=None)[0]
-    np.testing.assert_allclose(text_map.linear_ridge(*tensors, 0.3)(torch.tensor(asked)), asked @ weight, atol=1e-4)
-    dual = KernelRidge(alpha=0.3, kernel="rbf", gamma=1 / (2 * 0.6 ** 2)).fit(texts, targets)
-    np.testing.assert_allclose(text_map.kernel_ridge(*tensors, 0.6, 0.3)(torch.tensor(asked)), dual.predict(asked),
-                               atol=1e-4)
-
-
-def test_recall_of_names_by_hand():
-    vectors, answers = np.eye(3, dtype=np.float32), np.array(["cat", "dog", "cow"])
-    asked = np.array([[1, 0.5, 0], [1, 0.5, 0], [1, 0.5, 0]], np.float32)
-    assert text_map.recall(asked, np.array(["cat", "dog", "cow"]), vectors, answers, at=2) == pytest.approx(2 / 3)
+def test_ridges_map_tensors_to_tensors():
+    texts, targets = torch.randn(11, 5), torch.randn(11, 3)
+    fitted = text_map.ridge(Ridge(alpha=0.3, fit_intercept=False))(texts, targets)(texts)
+    rows = torch.cat([texts, 0.3 ** 0.5 * torch.eye(5)])
+    weight = torch.linalg.lstsq(rows, torch.cat([targets, torch.zeros(5, 3)])).solution
+    torch.testing.assert_close(fitted, texts @ weight, atol=1e-4, rtol=0)

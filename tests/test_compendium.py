@@ -285,10 +285,10 @@ def published_pictures(stage, folder):
 
 
 def test_the_readme_shows_the_published_pictures_in_their_order():
-    """docs/unpicked.jpg is the page of notebook 6: four columns of a title of 150 px and a picture of 48."""
-    assert "docs/unpicked.jpg" in (ROOT / "README.md").read_text()
+    """docs/unpicked.avif is the page of notebook 6: four columns of a title of 150 px and a picture of 48."""
+    assert "docs/unpicked.avif" in (ROOT / "README.md").read_text()
     pictures = published_pictures("generation@cpu", "reports/cpu/generation/pictures")
-    page = Image.open(ROOT / "docs" / "unpicked.jpg")
+    page = Image.open(ROOT / "docs" / "unpicked.avif")
     size, rows = 48, -(-len(pictures) // 4)
     step = size + figures.GAP_PX
     assert page.size == (4 * (150 + step), rows * step)
@@ -296,4 +296,4 @@ def test_the_readme_shows_the_published_pictures_in_their_order():
         left, top = 150 + number // rows * (150 + step), number % rows * step
         shown = np.asarray(page.crop((left, top, left + size, top + size)), float)
         scaled = np.asarray(picture.resize((size, size), Image.Resampling.LANCZOS), float)
-        assert np.abs(shown - scaled).mean() < 12, f"picture {number} of docs/unpicked.jpg is another one"
+        assert np.abs(shown - scaled).mean() < 12, f"picture {number} of docs/unpicked.avif is another one"
