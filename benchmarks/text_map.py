@@ -26,7 +26,14 @@ from torch import Tensor
 
 from kdlib.data import stickers as data
 from kdlib.encoder import Encoder, pooled_texts
-from kdlib.encoder_training import captions_of, fit_text_map, known_concepts, mean_directions, retrieval_recall
+from kdlib.encoder_training import (
+    captions_of,
+    fit_text_map,
+    known_concepts,
+    mean_directions,
+    retrieval_recall,
+    told_pictures,
+)
 from kdlib.params import find_root, load_preset, stage_folder
 from kdlib.retrieval import open_embeddings
 
@@ -59,8 +66,7 @@ def compare(preset: str, root: Path) -> pd.DataFrame:
     everything = open_embeddings(stage_folder(preset, "index", root) / "embeddings", encoder.identity)
     vectors = np.asarray(everything.vectors, np.float32)
     stickers = data.load_stickers(root).set_index("id").loc[everything.ids].reset_index()
-    held_out, foreign = stickers.split == "test", stickers["style"].isin(data.HELD_OUT_STYLES)
-    told = held_out & foreign & stickers.concept.isin(known_concepts(stickers))
+    held_out, told = stickers.split == "test", told_pictures(stickers)
     fitted = (~held_out | told).to_numpy()
     bank, targets = mean_directions([text.split(", ") for text in captions_of(stickers[fitted])], vectors[fitted])
     names = stickers[held_out & ~told].drop_duplicates("concept").set_index("concept").title

@@ -15,58 +15,63 @@ from kdlib.discrete import Schedule, training_loss
 from kdlib.io import array_hash
 from kdlib.training import TrainSettings, seed_weights, train
 from kdlib.types import Condition, Embeddings
+from kdlib.views import Views
 
 
 class DenoiserObjective(nn.Module):
     """Algorithm 1 over precomputed codes, embeddings and neighbours.
 
-    codes              (variants, num_pictures, positions) integers; variants are equally good views of a picture
-    embeddings         f_img of the same pictures, in the same order
-    neighbours         (num_pictures, k) ids of embeddings: knn_img(I, k), the picture itself excluded
+    views              of the training pictures: x_0 and f_img(I)
+    embeddings         of the same pictures, in the same order: the database that neighbours come from
+    neighbours         (num_views, num_pictures, k) ids of embeddings: knn_img(I, k), the picture itself excluded
     condition_dropout  probability of training with the null condition, for guidance
     """
 
-    def __init__(self, denoiser: ConditionedDenoiser, codes: np.ndarray, embeddings: Embeddings, neighbours: np.ndarray,
+    def __init__(self, denoiser: ConditionedDenoiser, views: Views, embeddings: Embeddings, neighbours: np.ndarray,
                  condition_dropout: float):
         super().__init__()
+        if views.vectors.shape[:2] != neighbours.shape[:2] or neighbours.shape[1] != len(embeddings):
+            raise ValueError(f"neighbours {neighbours.shape} are not those of {views.vectors.shape[:2]} views and "
+                             f"pictures, or {len(embeddings)} embeddings are of others")
         row_of = {id: row for row, id in enumerate(embeddings.ids)}
-        self.neighbour_rows = torch.tensor([[row_of[id] for id in ids] for ids in neighbours])
-        own = torch.arange(len(embeddings))[:, None]
-        if (self.neighbour_rows == own).any():
+        self.neighbour_rows = torch.tensor([[[row_of[id] for id in ids] for ids in of] for of in neighbours])
+        if (self.neighbour_rows == torch.arange(len(embeddings))[:, None]).any():
             raise ValueError("a picture is among its own neighbours; search with exclude=ids")
         self.denoiser, self.condition_dropout = denoiser, condition_dropout
-        self.codes = torch.from_numpy(codes.astype(np.int64))
+        self.codes = torch.from_numpy(views.codes.astype(np.int64))
+        self.queries = torch.from_numpy(views.vectors.astype(np.float32))
         self.vectors = torch.from_numpy(np.array(embeddings.vectors, dtype=np.float32))
 
     def forward(self, rows: Int[Tensor, " batch"], generator: torch.Generator) -> dict[str, Tensor]:
         """The loss of algorithm 1, lines 4 to 14, for the pictures of `rows`."""
         device = next(self.denoiser.parameters()).device
-        variant = torch.randint(len(self.codes), rows.shape, generator=generator)
-        condition = Condition(self.vectors[rows], self.vectors[self.neighbour_rows[rows]])
+        view = torch.randint(len(self.codes), rows.shape, generator=generator)
+        condition = Condition(self.queries[view, rows], self.vectors[self.neighbour_rows[view, rows]])
         condition = drop_condition(condition, self.condition_dropout, generator).to(device)
-        loss, _, _ = training_loss(self.denoiser.schedule, self.denoiser, self.codes[variant, rows].to(device),
-                                       condition, self.denoiser.config.num_codes, generator=generator)
+        loss, _, _ = training_loss(self.denoiser.schedule, self.denoiser, self.codes[view, rows].to(device),
+                                   condition, self.denoiser.config.num_codes, generator=generator)
         return {"loss": loss}
 
 
-def train_denoiser(codes: np.ndarray, embeddings: Embeddings, neighbours: np.ndarray, folder: str | Path, *,
+def train_denoiser(views: Views, embeddings: Embeddings, neighbours: np.ndarray, folder: str | Path, *,
                    num_codes: int, tokenizer_id: str, width: int, num_blocks: int, num_heads: int, mlp_ratio: float,
                    num_timesteps: int, batch_size: int, num_steps: int, learning_rate: float,
                    condition_dropout: float, conditioning: str, seed: int) -> pd.DataFrame:
     """Trains as DenoiserObjective says and saves `folder`/model (float16); returns the history.
 
-    Goes on from `folder`/checkpoint when it was cut off. Raises ValueError for an unknown conditioning, or a picture
-    among its own neighbours.
+    Goes on from `folder`/checkpoint when it was cut off. Raises ValueError for an unknown conditioning, neighbours
+    of other views or pictures, or a picture among its own neighbours.
     """
     seed_weights(seed)
     denoiser = ConditionedDenoiser(DenoiserConfig(
-        num_codes=num_codes, num_positions=codes.shape[-1], width=width, num_blocks=num_blocks, num_heads=num_heads,
-        schedule=Schedule(num_timesteps).to_dict(), embedding_dim=embeddings.vectors.shape[1], k=neighbours.shape[1],
-        conditioning=conditioning, mlp_ratio=mlp_ratio, encoder_id=embeddings.encoder_id, tokenizer_id=tokenizer_id))
-    objective = DenoiserObjective(denoiser, codes, embeddings, neighbours, condition_dropout)
+        num_codes=num_codes, num_positions=views.codes.shape[-1], width=width, num_blocks=num_blocks,
+        num_heads=num_heads, mlp_ratio=mlp_ratio, schedule=Schedule(num_timesteps).to_dict(), conditioning=conditioning,
+        embedding_dim=embeddings.vectors.shape[1], k=neighbours.shape[-1], encoder_id=embeddings.encoder_id,
+        tokenizer_id=tokenizer_id))
+    objective = DenoiserObjective(denoiser, views, embeddings, neighbours, condition_dropout)
     settings = TrainSettings(num_steps=num_steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
                              data_id=" ".join([embeddings.encoder_id, tokenizer_id,
-                                               array_hash(codes, neighbours, embeddings.ids)]))
+                                               array_hash(views.codes, views.vectors, neighbours, embeddings.ids)]))
     history = train(objective, len(embeddings), settings, Path(folder) / "checkpoint")
     denoiser.save(Path(folder) / "model", torch.float16)
     return history

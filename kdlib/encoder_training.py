@@ -83,13 +83,24 @@ def augment(images: Float[Tensor, "batch 3 height width"],
     uniform = lambda low, high, *shape: torch.rand(len(images), *shape, generator=generator) * (high - low) + low
     zoom, turn = uniform(0.8, 1.25), uniform(-0.2, 0.2)
     mirror = torch.where(uniform(0, 1) < 0.3, -1.0, 1.0)
-    cos, sin = zoom * turn.cos(), zoom * turn.sin()
-    affine = torch.stack([torch.stack([mirror * cos, -mirror * sin, uniform(-0.15, 0.15)], -1),
-                          torch.stack([sin, cos, uniform(-0.15, 0.15)], -1)], 1)
-    grid = F.affine_grid(affine, list(images.shape), align_corners=False)
-    moved = 1 - F.grid_sample(1 - images, grid, align_corners=False)  # outside is 0 for grid_sample: here, white
+    moved = move(images, zoom, turn, mirror, uniform(-0.15, 0.15), uniform(-0.15, 0.15))
     coloured = (moved + 1) * uniform(0.85, 1.15, 3, 1, 1) - 1
     return coloured.contiguous(memory_format=torch.channels_last)
+
+
+def move(images: Float[Tensor, "batch 3 height width"], zoom: Float[Tensor, " batch"], turn: Float[Tensor, " batch"],
+         mirror: Float[Tensor, " batch"], right: Float[Tensor, " batch"],
+         down: Float[Tensor, " batch"]) -> Float[Tensor, "batch 3 height width"]:
+    """Pictures in [-1, 1] seen through a moved frame; what comes in from outside is white.
+
+    zoom    size of the frame, 1 is the picture's: above 1 the drawing gets smaller    turn  of the frame, in radians
+    mirror  -1 mirrors, 1 does not                                right, down  of the frame, in halves of a side
+    """
+    cos, sin = zoom * turn.cos(), zoom * turn.sin()
+    affine = torch.stack([torch.stack([mirror * cos, -mirror * sin, right], -1),
+                          torch.stack([sin, cos, down], -1)], 1)
+    grid = F.affine_grid(affine, list(images.shape), align_corners=False)
+    return 1 - F.grid_sample(1 - images, grid, align_corners=False)  # outside is 0 for grid_sample: here, white
 
 
 def train_encoder(stickers: pd.DataFrame, pictures: np.ndarray, folder: str | Path, *, vision_model: str,
@@ -98,8 +109,8 @@ def train_encoder(stickers: pd.DataFrame, pictures: np.ndarray, folder: str | Pa
     """Trains on the split "train" of `stickers` (row i is pictures[i]) and saves `folder`/model; returns the history.
 
     Checkpoints to `folder`/checkpoint and goes on from there when it was cut off. After the contrast the text map is
-    made anew by `fit_text_map`, `num_text_steps` long: from the captions of the split "train", and of `known_concepts`
-    in the held-out styles, to where the image tower puts their pictures.
+    made anew by `fit_text_map`, `num_text_steps` long: from the captions of the split "train" and of `told_pictures` to
+    where the image tower puts the pictures that have them.
     """
     rows = np.flatnonzero(stickers.split == "train")
     table = stickers.iloc[rows].reset_index(drop=True)
@@ -112,8 +123,7 @@ def train_encoder(stickers: pd.DataFrame, pictures: np.ndarray, folder: str | Pa
                              data_id=array_hash(pictures[rows], np.array(captions_of(table), dtype=str)))
     history = train(objective, len(groups), settings, Path(folder) / "checkpoint")
     encoder = Encoder(model, StickerPreprocess(pictures.shape[1]), sticker_tokenizer(), f"sticker/{vision_model}")
-    told = stickers.concept.isin(known_concepts(stickers)) & stickers["style"].isin(HELD_OUT_STYLES)
-    rows = np.flatnonzero((stickers.split == "train") | told)
+    rows = np.flatnonzero((stickers.split == "train") | told_pictures(stickers))
     bank, targets = mean_directions([text.split(", ") for text in captions_of(stickers.iloc[rows])],
                                     encoder.encode_images(pictures[rows]))
     model.text.proj = fit_text_map(pooled_texts(model, bank), targets, num_steps=num_text_steps, seed=seed)
@@ -163,12 +173,18 @@ def known_concepts(stickers: pd.DataFrame) -> set[str]:
     """The held-out concepts that the text side is told of: about half of those that a held-out style draws.
 
     CLIP, the paper's encoder, has seen pictures of nearly everything. This encoder is trained with the generator's
-    training concepts; and, so that both cases can be measured, its text side is also told what these look like in the
-    hands of artists whose pictures no generator sees. Of the others it has neither picture nor name. Neither kind is
-    in the generator's training, nor in its index.
+    training concepts; and, so that both cases can be measured, its text side is also told what the known ones look
+    like in the hands of artists whose pictures no generator sees (`told_pictures`). Of the other held-out concepts it
+    has neither picture nor name. Neither kind is in the generator's training, nor in its index.
     """
     drawn = stickers[(stickers.split == "test") & stickers["style"].isin(HELD_OUT_STYLES)].concept.unique()
     return {concept for concept in drawn if int(hashlib.sha256(concept.encode()).hexdigest(), 16) // 100 % 2 == 0}
+
+
+def told_pictures(stickers: pd.DataFrame) -> pd.Series:
+    """Which pictures of held-out concepts the text map is told of, as bools: known concepts in held-out styles."""
+    return (stickers.split == "test") & stickers["style"].isin(HELD_OUT_STYLES) & stickers.concept.isin(
+        known_concepts(stickers))
 
 
 def captions_of(table: pd.DataFrame) -> list[str]:

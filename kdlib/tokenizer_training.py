@@ -142,16 +142,16 @@ def train_tokenizer(pictures: np.ndarray, encoder: Encoder, folder: str | Path, 
     return history
 
 
-def encode_pictures(tokenizer: Tokenizer, pictures: np.ndarray, batch_size: int = 128) -> np.ndarray:
+def encode_view(tokenizer: Tokenizer, pictures: np.ndarray, batch_size: int = 128) -> np.ndarray:
+    """uint8 (num_pictures, size_px, size_px, 3) to uint16 codes (num_pictures, positions)."""
+    chunks = [tokenizer.encode(normalise_pixels(torch.from_numpy(pictures[start:start + batch_size].copy())))
+              for start in tqdm(range(0, len(pictures), batch_size), desc="tokenize")]
+    return torch.cat(chunks).numpy().astype(np.uint16)
+
+
+def encode_pictures(tokenizer: Tokenizer, pictures: np.ndarray) -> np.ndarray:
     """uint8 (num_pictures, size_px, size_px, 3) to uint16 codes (2, num_pictures, positions): plain and mirrored."""
-    both = []
-    for mirrored in (False, True):
-        chunks = []
-        for start in tqdm(range(0, len(pictures), batch_size), desc="tokenize"):
-            images = normalise_pixels(torch.from_numpy(pictures[start:start + batch_size]))
-            chunks.append(tokenizer.encode(images.flip(-1) if mirrored else images))
-        both.append(torch.cat(chunks).numpy().astype(np.uint16))
-    return np.stack(both)
+    return np.stack([encode_view(tokenizer, pictures), encode_view(tokenizer, pictures[:, :, ::-1])])
 
 
 def reconstruct_pictures(tokenizer: Tokenizer, pictures: np.ndarray,

@@ -13,15 +13,15 @@ import pandas as pd
 from PIL import Image
 
 from kdlib.conditioning import ConditionedDenoiser
+from kdlib.data.stickers import load_stickers
 from kdlib.denoiser_training import train_denoiser
 from kdlib.encoder import Encoder
 from kdlib.params import load_params, load_preset, stage_folder
 from kdlib.pipeline import Pipeline, find_parts
-from kdlib.retrieval import Index, open_embeddings, open_index, same_group
+from kdlib.retrieval import open_index, same_group
 from kdlib.tokenizer import Tokenizer
-from kdlib.types import Neighbours
+from kdlib.views import Views, view_neighbours
 
-SEARCH = ("exclude", "k")
 SAMPLING = ("sampling_steps", "guidance_scale")
 MEASURING = ("num_prompts", "num_seeds", "num_draws")  # the same for all, or they could not be compared
 
@@ -29,7 +29,7 @@ MEASURING = ("num_prompts", "num_seeds", "num_draws")  # the same for all, or th
 def plain_settings(preset: str, root: Path) -> dict:
     """What `ours` is made with: the preset's group `variant`, how training neighbours are found, the training's seed.
 
-    exclude  "self" or "concept", see `training_neighbours`
+    exclude  "self" or "concept", see `left_out_of_neighbours`
     k        how many neighbours, in training and in drawing
     """
     group = load_preset(preset, root)
@@ -60,34 +60,32 @@ def ablation_settings(preset: str, name: str, root: Path) -> dict:
 
 def training_settings(settings: dict) -> dict:
     """Those of a variant's settings that `train_variant` takes."""
-    return {name: value for name, value in settings.items() if name not in SEARCH + SAMPLING + MEASURING}
+    return {name: value for name, value in settings.items() if name not in SAMPLING + MEASURING}
 
 
-def training_neighbours(index: Index, concepts: Sequence[str], k: int, exclude: str) -> Neighbours:
-    """knn_img(I, k) of every picture of an index (section 3), in its order.
+def left_out_of_neighbours(ids: np.ndarray, concepts: Sequence[str], exclude: str) -> list:
+    """What `Index.search` is to exclude for each training picture: itself ("self") or its whole concept ("concept").
 
-    concepts  of the pictures, in the index's order
-    exclude   what is left out of a picture's neighbours: "self", or "concept", all pictures of its own concept
-    Raises ValueError for another `exclude`, and as `Index.search` does.
+    Raises ValueError for another `exclude`.
     """
-    ids = index.embeddings.ids
     if exclude not in ("self", "concept"):
         raise ValueError(f"exclude = {exclude!r} must be 'self' or 'concept'")
-    left_out = list(ids) if exclude == "self" else same_group(ids, concepts)
-    return index.search(index.embeddings.vectors, k, exclude=left_out)
+    return list(ids) if exclude == "self" else same_group(ids, concepts)
 
 
-def train_variant(preset: str, neighbours: np.ndarray, folder: Path, root: Path, **settings) -> pd.DataFrame:
-    """Trains a denoiser on a preset's codes and embeddings, saves `folder`/model and returns the history.
+def train_variant(preset: str, folder: Path, root: Path, *, k: int, exclude: str, **settings) -> pd.DataFrame:
+    """Trains a denoiser on a preset's views and database, saves `folder`/model and returns the history.
 
-    neighbours  (num_pictures, k) ids of the pictures that each training picture is shown with
+    k, exclude  how many neighbours a view is shown with, and which not (`left_out_of_neighbours`)
     settings    what `train_denoiser` takes besides
-    Raises as that does.
+    Raises as these and `Index.search` do.
     """
     parts = find_parts(preset, ("index", "tokenizer"), root)
-    tokenizer = Tokenizer.load(parts["tokenizer"])
-    codes = np.load(stage_folder(preset, "tokenizer", root) / "codes.npy")
-    return train_denoiser(codes, open_embeddings(parts["index"]), neighbours, folder, num_codes=tokenizer.num_codes,
+    tokenizer, index = Tokenizer.load(parts["tokenizer"]), open_index(parts["index"])
+    views = Views.load(stage_folder(preset, "views", root) / "views")
+    concepts = load_stickers(root).set_index("id").concept[index.embeddings.ids].tolist()
+    neighbours = view_neighbours(index, views, k, left_out_of_neighbours(index.embeddings.ids, concepts, exclude))
+    return train_denoiser(views, index.embeddings, neighbours, folder, num_codes=tokenizer.num_codes,
                           tokenizer_id=tokenizer.identity, **settings)
 
 

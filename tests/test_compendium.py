@@ -25,7 +25,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MODULES = sorted((ROOT / "kdlib").rglob("*.py"))
 ORDER = ["types", "io", "params", "data", "encoder", "retrieval", "image_search", "openverse", "cluster", "tokenizer",
          "transformer", "unet", "discrete", "continuous", "conditioning", "training", "encoder_training",
-         "tokenizer_training", "denoiser_training", "pipeline", "manipulation", "metrics", "geometry", "judge",
+         "tokenizer_training", "views", "denoiser_training", "pipeline", "manipulation", "metrics", "geometry", "judge",
          "experiments", "variants", "power_law", "report", "cli", "notebook", "__init__"]
 LEFT_TO_RIGHT = {name: place for place, name in enumerate(ORDER)}
 PARAMS = load_params(ROOT)

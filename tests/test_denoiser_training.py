@@ -1,4 +1,4 @@
-"""kdlib.denoiser_training: what reaches the network (rows, neighbours, views, null conditions), and a tiny run."""
+"""kdlib.denoiser_training: what reaches the network (rows, views, neighbours, null conditions), and a tiny run."""
 
 import json
 
@@ -12,20 +12,23 @@ from kdlib.denoiser_training import DenoiserObjective, train_denoiser
 from kdlib.discrete import Schedule
 from kdlib.training import step_generator
 from kdlib.types import Embeddings
+from kdlib.views import Views
 
 NUM_PICTURES, NUM_POSITIONS, NUM_CODES, DIM, K = 11, 4, 7, 5, 3
 
 
 @pytest.fixture
 def data():
-    """Two views' codes, embeddings whose ids are not in the order of their rows, and neighbours without the own id."""
+    """Two views, embeddings whose ids are not in the order of their rows, and neighbours without the own id."""
     random = np.random.default_rng(0)
-    vectors = random.standard_normal((NUM_PICTURES, DIM)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    both = random.standard_normal((2, NUM_PICTURES, DIM))
+    both = (both / np.linalg.norm(both, axis=-1, keepdims=True)).astype(np.float16)
+    vectors = both[0].astype(np.float32)
     ids = np.array([f"set:{n}" for n in random.permutation(NUM_PICTURES)])
-    neighbours = np.stack([random.choice(np.delete(ids, row), K, replace=False) for row in range(NUM_PICTURES)])
+    neighbours = np.stack([[random.choice(np.delete(ids, row), K, replace=False) for row in range(NUM_PICTURES)]
+                           for _ in both])
     codes = random.integers(0, NUM_CODES, (2, NUM_PICTURES, NUM_POSITIONS)).astype(np.uint16)
-    return codes, Embeddings(vectors, ids, "encoder-1"), neighbours
+    return Views(codes, both), Embeddings(vectors, ids, "encoder-1"), neighbours
 
 
 def tiny_denoiser():
@@ -49,45 +52,43 @@ def seen_by_the_network(monkeypatch, objective, rows, seed=0):
     return seen["codes"].numpy(), seen["condition"]
 
 
-@pytest.mark.parametrize("row, place", [(0, 0), (6, 2)])
-def test_a_picture_among_its_own_neighbours_is_refused(data, row, place):
-    codes, embeddings, neighbours = data
-    neighbours[row, place] = embeddings.ids[row]
+@pytest.mark.parametrize("view, row, place", [(0, 0, 0), (1, 6, 2)])
+def test_a_picture_among_its_own_neighbours_is_refused(data, view, row, place):
+    views, embeddings, neighbours = data
+    neighbours[view, row, place] = embeddings.ids[row]
     with pytest.raises(ValueError, match="among its own neighbours; search with exclude=ids"):
-        DenoiserObjective(tiny_denoiser(), codes, embeddings, neighbours, 0.1)
+        DenoiserObjective(tiny_denoiser(), views, embeddings, neighbours, 0.1)
 
 
-def test_the_network_sees_the_picture_and_its_neighbours(data, monkeypatch):
-    codes, embeddings, neighbours = data
-    objective = DenoiserObjective(tiny_denoiser(), codes, embeddings, neighbours, 0.0)
-    rows = [9, 2, 5, 2, 0]
+def test_neighbours_of_other_views_are_refused(data):
+    views, embeddings, neighbours = data
+    for others in (neighbours[:1], neighbours[:, :-1]):
+        with pytest.raises(ValueError, match=r"neighbours \(\d, 1\d, 3\) are not those of \(2, 11\) views"):
+            DenoiserObjective(tiny_denoiser(), views, embeddings, others, 0.1)
+
+
+def test_the_network_sees_one_view_with_its_own_embedding_and_neighbours(data, monkeypatch):
+    views, embeddings, neighbours = data
+    objective = DenoiserObjective(tiny_denoiser(), views, embeddings, neighbours, 0.0)
+    rows, seen = list(range(NUM_PICTURES)) * 4, set()
     x_0, condition = seen_by_the_network(monkeypatch, objective, rows)
     vector_of = dict(zip(embeddings.ids, embeddings.vectors, strict=True))
-    np.testing.assert_array_equal(condition.query, embeddings.vectors[rows])
-    for row, shown, ids in zip(rows, condition.neighbours.numpy(), neighbours[rows], strict=True):
-        np.testing.assert_array_equal(shown, [vector_of[id] for id in ids])
-        assert not (shown == embeddings.vectors[row]).all(1).any()  # never the picture itself
-    assert x_0.shape == (5, NUM_POSITIONS)
-
-
-def test_both_views_are_drawn_and_no_others(data, monkeypatch):
-    codes, embeddings, neighbours = data
-    objective = DenoiserObjective(tiny_denoiser(), codes, embeddings, neighbours, 0.0)
-    rows, views = list(range(NUM_PICTURES)) * 4, set()
-    x_0, _ = seen_by_the_network(monkeypatch, objective, rows)
-    for row, shown in zip(rows, x_0, strict=True):
-        same = [view for view in (0, 1) if np.array_equal(codes[view, row], shown)]
+    for row, codes, query, shown in zip(rows, x_0, condition.query.numpy(), condition.neighbours.numpy(), strict=True):
+        same = [view for view in (0, 1) if np.array_equal(views.codes[view, row], codes)]
         assert len(same) == 1
-        views.add((row, same[0]))
-    assert len(views) > 1.5 * NUM_PICTURES
+        np.testing.assert_array_equal(query, views.vectors[same[0], row].astype(np.float32))
+        np.testing.assert_array_equal(shown, [vector_of[id] for id in neighbours[same[0], row]])
+        assert not (shown == embeddings.vectors[row]).all(1).any()  # never the picture itself
+        seen.add((row, same[0]))
+    assert len(seen) > 1.5 * NUM_PICTURES
     again, _ = seen_by_the_network(monkeypatch, objective, rows)
     np.testing.assert_array_equal(again, x_0)
 
 
 @pytest.mark.parametrize("dropout, low, high", [(0.0, 0, 0), (0.3, 0.2, 0.4), (1.0, 1, 1)])
 def test_conditions_are_dropped_whole(data, monkeypatch, dropout, low, high):
-    codes, embeddings, neighbours = data
-    objective = DenoiserObjective(tiny_denoiser(), codes, embeddings, neighbours, dropout)
+    views, embeddings, neighbours = data
+    objective = DenoiserObjective(tiny_denoiser(), views, embeddings, neighbours, dropout)
     _, condition = seen_by_the_network(monkeypatch, objective, list(range(NUM_PICTURES)) * 40)
     no_query = (condition.query == 0).all(-1)
     no_neighbours = (condition.neighbours == 0).all(-1)
@@ -96,15 +97,15 @@ def test_conditions_are_dropped_whole(data, monkeypatch, dropout, low, high):
 
 
 def test_the_loss_depends_on_the_generator_alone(data):
-    codes, embeddings, neighbours = data
-    objective = DenoiserObjective(tiny_denoiser(), codes, embeddings, neighbours, 0.1)
+    views, embeddings, neighbours = data
+    objective = DenoiserObjective(tiny_denoiser(), views, embeddings, neighbours, 0.1)
     loss = lambda step: objective(torch.arange(NUM_PICTURES), step_generator(0, step))["loss"].item()
     assert loss(1) == loss(1) != loss(2)
 
 
 def run(data, folder, **changes):
-    codes, embeddings, neighbours = data
-    return train_denoiser(codes, embeddings, neighbours, folder, **{
+    views, embeddings, neighbours = data
+    return train_denoiser(views, embeddings, neighbours, folder, **{
         "num_codes": NUM_CODES, "tokenizer_id": "tokenizer-1", "width": 16, "num_blocks": 1, "num_heads": 2,
         "mlp_ratio": 2.0, "num_timesteps": 6, "batch_size": 8, "num_steps": 3, "learning_rate": 1e-2,
         "condition_dropout": 0.1, "conditioning": "ours", "seed": 0, **changes})
@@ -127,13 +128,14 @@ def test_a_tiny_run(data, tmp_path):
 
 
 def test_training_lowers_the_loss(data, tmp_path):
-    codes, embeddings, neighbours = data
-    run((codes[:1], embeddings, neighbours), tmp_path, num_steps=120, condition_dropout=0.0)
+    views, embeddings, neighbours = data
+    plain = Views(views.codes[:1], views.vectors[:1])
+    run((plain, embeddings, neighbours[:1]), tmp_path, num_steps=120, condition_dropout=0.0)
     rows, losses = torch.arange(NUM_PICTURES), []
     torch.manual_seed(0)
     trained = ConditionedDenoiser.load(tmp_path / "model")
     for model in (ConditionedDenoiser(trained.config), trained):
-        objective = DenoiserObjective(model.eval(), codes[:1], embeddings, neighbours, 0.0)
+        objective = DenoiserObjective(model.eval(), plain, embeddings, neighbours[:1], 0.0)
         with torch.no_grad():
             losses.append(np.mean([objective(rows, step_generator(9, step))["loss"].item() for step in range(30)]))
     assert losses[1] < 0.8 * losses[0]

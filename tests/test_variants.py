@@ -21,11 +21,12 @@ from kdlib.variants import (
     SAMPLING,
     ablation_settings,
     draw_variant,
+    left_out_of_neighbours,
     plain_settings,
     train_variant,
-    training_neighbours,
     training_settings,
 )
+from kdlib.views import Views
 
 ROOT = Path(__file__).resolve().parents[1]
 CONCEPTS = ["apple", "bee", "apple", "cat", "bee", "apple", "dog", "cat", "emu", "elk", "fox"]
@@ -49,14 +50,13 @@ def test_the_neighbours_of_a_picture_are_the_nearest_of_what_is_left(seed, k, ex
         own = {row} if exclude == "self" else {other for other, name in enumerate(CONCEPTS) if name == CONCEPTS[row]}
         left = set(range(len(ids))) - own
         expected.append([ids[other] for other in sorted(left, key=lambda other: -vectors[row] @ vectors[other])[:k]])
-    assert training_neighbours(index, CONCEPTS, k, exclude).ids.tolist() == expected
+    left_out = left_out_of_neighbours(ids, CONCEPTS, exclude)
+    assert index.search(vectors, k, exclude=left_out).ids.tolist() == expected
 
 
-def test_only_these_two_can_be_left_out_and_k_must_leave_room():
+def test_only_these_two_can_be_left_out():
     with pytest.raises(ValueError, match="exclude = 'style' must be 'self' or 'concept'"):
-        training_neighbours(toy_index(0), CONCEPTS, 2, "style")
-    with pytest.raises(ValueError, match="choose k <= 8"):
-        training_neighbours(toy_index(0), CONCEPTS, 9, "concept")
+        left_out_of_neighbours(toy_index(0).embeddings.ids, CONCEPTS, "style")
 
 
 @pytest.fixture
@@ -73,7 +73,8 @@ def test_an_ablation_is_ours_with_its_changes(root):
     assert plain == {"exclude": "self", "k": 7, "seed": 4, "conditioning": "ours", "num_steps": 5, "learning_rate": 0.1,
                      "num_prompts": 2, "num_seeds": 1, "num_draws": 9, "guidance_scale": 2.0}
     assert ablation_settings("toy", "mine", root) == {**plain, "k": 3, "exclude": "concept"}
-    assert training_settings(plain) == {"seed": 4, "conditioning": "ours", "num_steps": 5, "learning_rate": 0.1}
+    assert training_settings(plain) == {"exclude": "self", "k": 7, "seed": 4, "conditioning": "ours", "num_steps": 5,
+                                        "learning_rate": 0.1}
 
 
 @pytest.mark.parametrize("changes, message", [
@@ -96,6 +97,7 @@ def test_an_unknown_ablation_lists_the_known(root):
 def test_the_real_ablations_are_what_the_training_and_the_sampling_take():
     told = inspect.signature(train_denoiser).parameters.values()
     takes = {one.name for one in told if one.kind is one.KEYWORD_ONLY} - {"num_codes", "tokenizer_id"}
+    takes |= {"k", "exclude"}  # for the neighbours
     table = load_params(ROOT)
     for preset in table["presets"]:
         for name in table["ablations"]:
@@ -124,22 +126,30 @@ def test_a_variant_draws_with_the_preset_s_other_parts_and_a_seed_for_each_draw(
     assert len(drawn) == 3 and any(a.tobytes() != b.tobytes() for a, b in zip(drawn[0], drawn[1], strict=True))
 
 
-def test_a_variant_is_trained_on_the_preset_s_codes_and_embeddings(tmp_path, monkeypatch):
+@pytest.mark.parametrize("exclude, expected", [("self", [["b"], ["a"], ["d"], ["c"]]),
+                                               ("concept", [["c"], ["c"], ["b"], ["b"]])])
+def test_a_variant_is_trained_on_the_preset_s_views_and_their_neighbours(exclude, expected, tmp_path, monkeypatch):
+    """a and b are near each other and of one concept, c and d, too; a picture's second view lies beyond it."""
     seen = {}
     monkeypatch.setattr(variants, "Tokenizer", ColourTokenizer)
     monkeypatch.setattr(ColourTokenizer, "num_codes", 7, raising=False)
     monkeypatch.setattr(variants, "train_denoiser", lambda *given, **named: pd.DataFrame([seen.update(
         given=given, named=named)]))
+    table = pd.DataFrame({"id": list("dcba"), "concept": ["cat", "cat", "apple", "apple"]})
+    monkeypatch.setattr(variants, "load_stickers", lambda root: table)
     (tmp_path / "params.yaml").write_text("toy: {}\n")
     reports = tmp_path / "reports" / "toy"
     (reports / "tokenizer" / "model").mkdir(parents=True)
-    codes = np.arange(24).reshape(2, 4, 3)
-    np.save(reports / "tokenizer" / "codes.npy", codes)
-    Index(sticker_embeddings()).save(reports / "index" / "training")
-    neighbours = sticker_embeddings().ids[[[1], [0], [3], [2]]]
-    train_variant("toy", neighbours, tmp_path / "mine", tmp_path, width=16, seed=3)
-    given_codes, embeddings, given_neighbours, folder = seen["given"]
-    np.testing.assert_array_equal(given_codes, codes)
-    assert embeddings.ids.tolist() == sticker_embeddings().ids.tolist() and given_neighbours is neighbours
-    assert folder == tmp_path / "mine"
+    on_circle = lambda degrees: np.stack([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], 1)
+    views = Views(np.arange(24).reshape(2, 4, 3), np.stack([on_circle([0, 10, 40, 55]), on_circle([-5, 12, 38, 60])])
+                  .astype(np.float16))
+    views.save(reports / "views" / "views")
+    Index(Embeddings(on_circle([0, 10, 40, 55]).astype(np.float32), np.array(list("abcd")), "e")).save(
+        reports / "index" / "training")
+    train_variant("toy", tmp_path / "mine", tmp_path, k=1, exclude=exclude, width=16, seed=3)
+    given_views, embeddings, neighbours, folder = seen["given"]
+    np.testing.assert_array_equal(given_views.codes, views.codes)
+    np.testing.assert_array_equal(given_views.vectors, views.vectors)
+    assert embeddings.ids.tolist() == list("abcd") and folder == tmp_path / "mine"
+    assert neighbours[0].tolist() == neighbours[1].tolist() == expected
     assert seen["named"] == {"num_codes": 7, "tokenizer_id": "greys", "width": 16, "seed": 3}

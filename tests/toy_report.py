@@ -59,7 +59,7 @@ def toy_results(root: Path) -> None:
         write_notebook(normalise(new_notebook(cells=cells)), results / "notebooks" / f"{name}.ipynb")
     neighbour = {"id": "noto:red-apple", "title": "red apple", "style": "noto", "author": "Goo & Co",
                  "licence": "Apache-2.0", "score": 0.5}
-    samples = [{"prompt": prompt, "picture": f"{number:03}.png", "neighbours": [neighbour] * 7}
+    samples = [{"prompt": prompt, "picture": f"{number:03}.png", "seed": 3, "neighbours": [neighbour] * 7}
                for number, prompt in enumerate(PROMPTS)]
     for sample in samples:
         Image.new("RGB", (32, 32), "red").save(results / "generation" / "pictures" / sample["picture"])

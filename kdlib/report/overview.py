@@ -27,7 +27,8 @@ at preset {badge}: {meaning}. Every number and picture below was made by the not
 ## From a prompt to a picture
 
 The prompts are names of things that nothing which draws was trained on. Each stands with its nearest pictures in the
-database and, framed, the picture drawn from them. All {num} prompts, and what other models make of them, are
+database and, framed, the picture drawn from them: the first {shown} prompts in their order, each with the first
+picture of seed {seed}; none was picked. All {num} prompts, and what other models make of them, are
 [there to explore](explorer.md).
 
 {rows}
@@ -85,7 +86,7 @@ def write_overview(preset: str, results: Path, pages: dict[str, str], metrics: d
         badge=badge(preset), meaning=meaning(preset), rows=sample_list(samples[:FIRST_ROWS], drawn),
         claims=claims_table(claims[claims.stage != ""], preset, pages), metrics=metrics_tables(metrics, preset),
         counts=", ".join(f"{count} {verdict}" for verdict, count in counts.items()), toctrees=toctrees,
-        num=len(samples)))
+        num=len(samples), shown=len(samples[:FIRST_ROWS]), seed=samples[0]["seed"]))
     gaps = claims[claims.verdict != "holds"].sort_values("verdict", key=lambda s: s.map(VERDICTS.index), kind="stable")
     (source / "gaps.md").write_text(GAPS_PAGE.format(badge=badge(preset), claims=claims_table(gaps, preset, pages)))
     claims.to_csv(source / "_static" / "tables" / "claims.csv", index=False)
