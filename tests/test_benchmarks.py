@@ -1,7 +1,9 @@
 """benchmarks: the restated side computes what kdlib computes, and a tiny run has all its rows."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -12,10 +14,13 @@ from sklearn.linear_model import Ridge
 from kdlib import discrete, transformer
 from kdlib.discrete import Schedule
 from kdlib.io import read_json
+from kdlib.params import load_params
+from kdlib.training import TrainSettings
 from kdlib.types import Condition
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks import contenders, machine, restated, text_map, tried  # noqa: E402
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from benchmarks import choices, contenders, machine, restated, text_map, tried  # noqa: E402
 from benchmarks import discrete as benchmark  # noqa: E402
 from benchmarks.contenders import Shape  # noqa: E402
 from benchmarks.reference import load  # noqa: E402
@@ -146,3 +151,23 @@ def test_ridges_map_tensors_to_tensors():
     rows = torch.cat([texts, 0.3 ** 0.5 * torch.eye(5)])
     weight = torch.linalg.lstsq(rows, torch.cat([targets, torch.zeros(5, 3)])).solution
     torch.testing.assert_close(fitted, texts @ weight, atol=1e-4, rtol=0)
+
+
+def test_a_choice_changes_what_training_takes_and_something_at_all():
+    trained = load_params(ROOT)["cpu"]["training"]
+    options = choices.choices(trained)
+    assert options.pop("as trained") == choices.Choice()
+    for name, choice in options.items():
+        assert set(choice.settings) <= set(trained), name
+        plain = TrainSettings(num_steps=1, batch_size=1, learning_rate=1.0, seed=0)
+        changed = {**trained, **choice.settings} != trained or replace(plain, **choice.training) != plain
+        assert changed or choice.num_views < 2 + load_params(ROOT)["cpu"]["views"]["num_changed"], name
+
+
+def test_the_loss_of_a_choice_is_the_mean_over_all_pictures_and_draws(monkeypatch):
+    """A loss that is a picture's own number, in batches that don't divide the pictures."""
+    monkeypatch.setattr(choices, "training_loss", lambda schedule, denoise, codes, condition, num_codes, generator: (
+        (codes[:, 0] + condition.query[:, 0]).mean(), None, None))
+    codes, condition = torch.arange(5)[:, None], Condition(torch.arange(5.0)[:, None], torch.zeros(5, 2, 1))
+    denoiser = SimpleNamespace(schedule=None, config=SimpleNamespace(num_codes=7))
+    assert choices.mean_loss(denoiser, codes, condition, batch_size=3) == pytest.approx(4.0)

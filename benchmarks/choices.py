@@ -1,0 +1,164 @@
+"""How the generator is trained: each choice beside another, by the loss on pictures that no training saw.
+
+    python -m benchmarks.choices [--preset cpu] [--steps 500] [--out benchmarks/choices.csv]
+
+Every row trains the preset's generator anew, with one thing changed and as many pictures seen. `held_out_loss` is
+algorithm 1's loss, in nats a code, on pictures of held-out concepts in the generator's styles, told their own
+embeddings and their neighbours in the training index; `training_loss` is the same on the plain training pictures. What
+a change does to a longer training is another question. A table that is there already is added to: rows that it has are
+not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate.state import AcceleratorState
+
+from kdlib import denoiser_training
+from kdlib.conditioning import ConditionedDenoiser
+from kdlib.data import stickers as data
+from kdlib.discrete import training_loss
+from kdlib.io import read_json
+from kdlib.params import find_root, load_preset, stage_folder
+from kdlib.retrieval import open_embeddings, open_index
+from kdlib.tokenizer import Tokenizer
+from kdlib.tokenizer_training import encode_view
+from kdlib.training import TrainSettings
+from kdlib.types import Condition, Embeddings, Neighbours
+from kdlib.views import Views, view_neighbours
+
+NUM_PICTURES, NUM_TIMES = 1024, 4  # of each kind that the loss is measured on, and draws of t and of the noise for each
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is changed: settings of `train_denoiser`, fields of TrainSettings, how many of the views are used."""
+
+    settings: dict = field(default_factory=dict)
+    training: dict = field(default_factory=dict)
+    num_views: int | None = None
+
+
+def choices(trained: dict) -> dict[str, Choice]:
+    """The choices by name; `trained` is the preset's group `training`."""
+    rate, blocks, batch, heads = (trained[name] for name in ("learning_rate", "num_blocks", "batch_size", "num_heads"))
+    wide, deep = trained["width"] // heads * (heads + 1), round(blocks * 1.5)  # heads keep their width
+    return {
+        "as trained": Choice(),
+        "plain and mirrored views only": Choice(num_views=2),
+        "twice the learning rate": Choice({"learning_rate": 2 * rate}),
+        "half the learning rate": Choice({"learning_rate": rate / 2}),
+        f"{wide} wide": Choice({"width": wide, "num_heads": heads + 1}),
+        f"{deep} blocks": Choice({"num_blocks": deep}),
+        "half the batch": Choice({"batch_size": batch // 2}),
+        "average of weights shorter by ten": Choice(training={"ema_decay": 0.99}),
+        "no weight decay": Choice(training={"weight_decay": 0.0}),
+        "float32": Choice(training={"precision": "no"}),
+    }
+
+
+@dataclass(frozen=True)
+class Material:
+    """What all choices share: what is trained on, and what the loss is measured on, as codes and conditions."""
+
+    tokenizer: Tokenizer
+    embeddings: Embeddings
+    views: Views
+    neighbours: np.ndarray
+    known: tuple[torch.Tensor, Condition]
+    fresh: tuple[torch.Tensor, Condition]
+
+
+def load_material(preset: str, root: Path) -> Material:
+    """From what the stages of a preset have made, up to `views`."""
+    tokenizer = Tokenizer.load(stage_folder(preset, "tokenizer", root) / "model")
+    index, k = open_index(stage_folder(preset, "index", root) / "training"), load_preset(preset, root)["k"]
+    views = Views.load(stage_folder(preset, "views", root) / "views")
+    ids = list(index.embeddings.ids)
+    rows = np.random.default_rng(0).permutation(len(ids))[:NUM_PICTURES]
+    queries = views.vectors[0, rows].astype(np.float32)
+    known = conditioned(views.codes[0, rows], queries, index.search(queries, k, exclude=[ids[row] for row in rows]))
+    codes, queries = fresh_pictures(preset, root, tokenizer)
+    return Material(tokenizer, index.embeddings, views, view_neighbours(index, views, k, ids), known,
+                    conditioned(codes, queries, index.search(queries, k)))
+
+
+def conditioned(codes: np.ndarray, queries: np.ndarray, near: Neighbours) -> tuple[torch.Tensor, Condition]:
+    """Codes and conditions as `training_loss` takes them."""
+    return (torch.from_numpy(codes.astype(np.int64)),
+            Condition(torch.from_numpy(queries), torch.from_numpy(near.vectors)))
+
+
+def fresh_pictures(preset: str, root: Path, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
+    """Codes (n, positions) and embeddings (n, dim) of pictures of held-out concepts in the generator's styles."""
+    images = stage_folder(preset, "images", root)
+    stickers = data.load_stickers(root).set_index("id").loc[read_json(images / "ids.json")]
+    held_out = (stickers.split == "test") & stickers["style"].isin(data.TRAINING_STYLES) & (stickers.skin_tone == "")
+    rows = np.random.default_rng(0).permutation(np.flatnonzero(held_out))[:NUM_PICTURES]
+    everything = open_embeddings(stage_folder(preset, "index", root) / "embeddings")
+    row_of = {id: row for row, id in enumerate(everything.ids)}
+    queries = everything.vectors[[row_of[id] for id in stickers.index[rows]]].astype(np.float32)
+    return encode_view(tokenizer, np.load(images / "pictures.npy", mmap_mode="r")[rows]), queries
+
+
+@torch.inference_mode()
+def mean_loss(denoiser: ConditionedDenoiser, codes: torch.Tensor, condition: Condition, batch_size: int = 64) -> float:
+    """The loss of algorithm 1, over the pictures and NUM_TIMES draws of t and noise for each; the same draws always."""
+    generator, losses = torch.Generator().manual_seed(0), []
+    for rows in torch.arange(len(codes)).repeat(NUM_TIMES).split(batch_size):
+        of = Condition(condition.query[rows], condition.neighbours[rows])
+        loss, _, _ = training_loss(denoiser.schedule, denoiser, codes[rows], of, denoiser.config.num_codes,
+                                   generator=generator)
+        losses += [loss.item()] * len(rows)
+    return float(np.mean(losses))
+
+
+def run(choice: Choice, trained: dict, num_steps: int, material: Material) -> dict[str, float]:
+    """Trains with one choice and measures: a row of the table, but for its name."""
+    settings = {**trained, "seed": 0, **choice.settings}
+    settings["num_steps"] = num_steps * trained["batch_size"] // settings["batch_size"]
+    AcceleratorState._reset_state(reset_partial_state=True)  # or it would keep the precision of the run before
+    used, start = slice(choice.num_views), time.perf_counter()
+    with TemporaryDirectory() as folder, mock.patch.object(
+            denoiser_training, "TrainSettings", functools.partial(TrainSettings, **choice.training)):
+        denoiser_training.train_denoiser(
+            Views(material.views.codes[used], material.views.vectors[used]), material.embeddings,
+            material.neighbours[used], folder, num_codes=material.tokenizer.num_codes,
+            tokenizer_id=material.tokenizer.identity, **settings)
+        denoiser = ConditionedDenoiser.load(Path(folder) / "model")
+    return {"steps": settings["num_steps"], "batch": settings["batch_size"],
+            "million_parameters": round(sum(p.numel() for p in denoiser.parameters()) / 1e6, 2),
+            "seconds": round(time.perf_counter() - start),
+            "training_loss": round(mean_loss(denoiser, *material.known), 4),
+            "held_out_loss": round(mean_loss(denoiser, *material.fresh), 4)}
+
+
+def compare(preset: str, num_steps: int, root: Path, out: Path) -> pd.DataFrame:
+    """Runs what `out` lacks, a row for each choice; the file is written after every row."""
+    trained, material = load_preset(preset, root)["training"], load_material(preset, root)
+    rows = pd.read_csv(out).to_dict("records") if out.is_file() else []
+    for name, choice in choices(trained).items():
+        if name not in {row["choice"] for row in rows}:
+            rows.append({"choice": name, **run(choice, trained, num_steps, material)})
+            print(pd.DataFrame(rows[-1:]).to_string(index=False), flush=True)
+            pd.DataFrame(rows).to_csv(out, index=False, lineterminator="\n")
+    return pd.DataFrame(rows)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="cpu")
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/choices.csv"))
+    options = parser.parse_args()
+    compare(options.preset, options.steps, find_root(), options.out)
