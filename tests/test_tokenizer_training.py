@@ -16,6 +16,7 @@ from kdlib.tokenizer_training import (
     SQUARED,
     TokenizerObjective,
     encode_pictures,
+    encode_view,
     reconstruct_pictures,
     shift_and_mirror,
     train_tokenizer,
@@ -226,10 +227,11 @@ def test_a_perfect_copy_has_a_finite_psnr(objective, pictures):
 
 def test_encode_pictures_as_drawn_and_mirrored(objective, pictures):
     tokenizer = objective.tokenizer.eval()
-    codes = encode_pictures(tokenizer, pictures, batch_size=3)
+    codes = encode_pictures(tokenizer, pictures)
     assert codes.shape == (2, 8, 16) and codes.dtype == np.uint16
     for both, view in zip(codes, (pictures, pictures[:, :, ::-1].copy()), strict=True):
         np.testing.assert_array_equal(both, tokenizer.encode(normalise_pixels(torch.from_numpy(view))))
+        np.testing.assert_array_equal(both, encode_view(tokenizer, view, batch_size=3))
 
 
 # --- tiny runs -----------------------------------------------------------------------------------------------------
