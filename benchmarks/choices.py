@@ -103,8 +103,7 @@ def fresh_pictures(preset: str, root: Path, tokenizer: Tokenizer) -> tuple[np.nd
     """Codes (n, positions) and embeddings (n, dim) of pictures of held-out concepts in the generator's styles."""
     images = stage_folder(preset, "images", root)
     stickers = data.load_stickers(root).set_index("id").loc[read_json(images / "ids.json")]
-    held_out = (stickers.split == "test") & stickers["style"].isin(data.TRAINING_STYLES) & (stickers.skin_tone == "")
-    rows = np.random.default_rng(0).permutation(np.flatnonzero(held_out))[:NUM_PICTURES]
+    rows = np.random.default_rng(0).permutation(np.flatnonzero(data.held_out_rows(stickers)))[:NUM_PICTURES]
     everything = open_embeddings(stage_folder(preset, "index", root) / "embeddings")
     row_of = {id: row for row, id in enumerate(everything.ids)}
     queries = everything.vectors[[row_of[id] for id in stickers.index[rows]]].astype(np.float32)

@@ -182,7 +182,7 @@ def known_concepts(stickers: pd.DataFrame) -> set[str]:
 
 
 def told_pictures(stickers: pd.DataFrame) -> pd.Series:
-    """Which pictures of held-out concepts the text map is told of, as bools: known concepts in held-out styles."""
+    """(num_pictures,) bool: held-out concepts' pictures that the text map is told of; known ones in held-out styles."""
     return (stickers.split == "test") & stickers["style"].isin(HELD_OUT_STYLES) & stickers.concept.isin(
         known_concepts(stickers))
 

@@ -39,8 +39,7 @@ def reference_features(judge: Judge, preset: str, root: Path) -> Float[np.ndarra
     """
     images = stage_folder(preset, "images", root)
     stickers = data.load_stickers(root).set_index("id").loc[read_json(images / "ids.json")]
-    held_out = (stickers.split == "test") & stickers["style"].isin(data.TRAINING_STYLES) & (stickers.skin_tone == "")
-    return judge.features(np.load(images / "pictures.npy", mmap_mode="r")[held_out.to_numpy()])
+    return judge.features(np.load(images / "pictures.npy", mmap_mode="r")[data.held_out_rows(stickers)])
 
 
 def in_domain_rows(stickers: pd.DataFrame) -> Bool[np.ndarray, " num_pictures"]:

@@ -63,14 +63,15 @@ def training_settings(settings: dict) -> dict:
     return {name: value for name, value in settings.items() if name not in SAMPLING + MEASURING}
 
 
-def left_out_of_neighbours(ids: np.ndarray, concepts: Sequence[str], exclude: str) -> list:
+def left_out_of_neighbours(ids: np.ndarray, concepts: Sequence[str] | pd.Series, exclude: str) -> list:
     """What `Index.search` is to exclude for each training picture: itself ("self") or its whole concept ("concept").
 
+    ids, concepts  (num_pictures,) of the training pictures, in the index's order
     Raises ValueError for another `exclude`.
     """
     if exclude not in ("self", "concept"):
         raise ValueError(f"exclude = {exclude!r} must be 'self' or 'concept'")
-    return list(ids) if exclude == "self" else same_group(ids, concepts)
+    return list(ids) if exclude == "self" else same_group(ids, np.asarray(concepts))
 
 
 def train_variant(preset: str, folder: Path, root: Path, *, k: int, exclude: str, **settings) -> pd.DataFrame:
@@ -83,7 +84,7 @@ def train_variant(preset: str, folder: Path, root: Path, *, k: int, exclude: str
     parts = find_parts(preset, ("index", "tokenizer"), root)
     tokenizer, index = Tokenizer.load(parts["tokenizer"]), open_index(parts["index"])
     views = Views.load(stage_folder(preset, "views", root) / "views")
-    concepts = load_stickers(root).set_index("id").concept[index.embeddings.ids].tolist()
+    concepts = load_stickers(root).set_index("id").concept[index.embeddings.ids]
     neighbours = view_neighbours(index, views, k, left_out_of_neighbours(index.embeddings.ids, concepts, exclude))
     return train_denoiser(views, index.embeddings, neighbours, folder, num_codes=tokenizer.num_codes,
                           tokenizer_id=tokenizer.identity, **settings)

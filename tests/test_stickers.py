@@ -20,6 +20,7 @@ from kdlib.data.stickers import (
     TRAINING_STYLES,
     compose_prompts,
     fold_concepts,
+    held_out_rows,
     load_prompts,
     load_stickers,
     make_prompts,
@@ -124,6 +125,14 @@ def test_training_rows_hold_nothing_back(table):
     assert set(chosen.split) == {"train"} and set(chosen.skin_tone) == {""}
     held_back = others["style"].isin(HELD_OUT_STYLES) | (others.split == "test") | (others.skin_tone != "")
     assert held_back.all()
+
+
+def test_held_out_rows_are_the_other_concepts_of_the_same_styles(table):
+    rows = held_out_rows(table)
+    assert rows.dtype == bool and rows.shape == (len(table),) and not (rows & training_rows(table)).any()
+    in_styles = table["style"].isin(TRAINING_STYLES) & (table.skin_tone == "")
+    assert ((rows | training_rows(table)) == in_styles).all()
+    assert not set(table.concept[rows]) & set(table.concept[training_rows(table)]) and rows.any()
 
 
 @given(small=st.integers(1, 40), more=st.integers(0, 40))

@@ -76,8 +76,20 @@ def training_rows(stickers: pd.DataFrame) -> np.ndarray:
     Training concepts in training styles, without the skin-tone copies of a picture: with them, the ten nearest
     neighbours of a person would be the same drawing in five tones.
     """
-    known = (stickers.split == "train") & stickers["style"].isin(TRAINING_STYLES)
-    return (known & (stickers.skin_tone == "")).to_numpy()
+    return _rows_in_training_styles(stickers, "train")
+
+
+def held_out_rows(stickers: pd.DataFrame) -> np.ndarray:
+    """(num_pictures,) bool: what the generators' pictures are measured against, held-out concepts in training styles.
+
+    Without the skin-tone copies of a picture, as `training_rows`.
+    """
+    return _rows_in_training_styles(stickers, "test")
+
+
+def _rows_in_training_styles(stickers: pd.DataFrame, split: str) -> np.ndarray:
+    chosen = (stickers.split == split) & stickers["style"].isin(TRAINING_STYLES) & (stickers.skin_tone == "")
+    return chosen.to_numpy()
 
 
 # --- pictures ------------------------------------------------------------------------------------------------------
