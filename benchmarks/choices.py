@@ -1,6 +1,6 @@
 """How the generator is trained: each choice beside another, by the loss on pictures that no training saw.
 
-    python -m benchmarks.choices [--preset cpu] [--steps 500] [--out benchmarks/choices.csv]
+    python -m benchmarks.choices [--preset cpu] [--steps 500] [--out benchmarks/choices.csv] [--only "240 wide"]
 
 Every row trains the preset's generator anew, with one thing changed and as many pictures seen. `held_out_loss` is
 algorithm 1's loss, in nats a code, on pictures of held-out concepts in the generator's styles, told their own
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import functools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -61,6 +62,7 @@ def choices(trained: dict) -> dict[str, Choice]:
         f"{wide} wide": Choice({"width": wide, "num_heads": heads + 1}),
         f"{deep} blocks": Choice({"num_blocks": deep}),
         "half the batch": Choice({"batch_size": batch // 2}),
+        "a quarter of the batch": Choice({"batch_size": batch // 4}),
         "average of weights shorter by ten": Choice(training={"ema_decay": 0.99}),
         "no weight decay": Choice(training={"weight_decay": 0.0}),
         "float32": Choice(training={"precision": "no"}),
@@ -142,16 +144,26 @@ def run(choice: Choice, trained: dict, num_steps: int, material: Material) -> di
             "held_out_loss": round(mean_loss(denoiser, *material.fresh), 4)}
 
 
-def compare(preset: str, num_steps: int, root: Path, out: Path) -> pd.DataFrame:
-    """Runs what `out` lacks, a row for each choice; the file is written after every row."""
-    trained, material = load_preset(preset, root)["training"], load_material(preset, root)
+def add_rows_missing(out: Path, named: dict, run_one: Callable[[object], dict]) -> pd.DataFrame:
+    """Runs those of the named choices that the table `out` lacks; it is written after every row."""
     rows = pd.read_csv(out).to_dict("records") if out.is_file() else []
-    for name, choice in choices(trained).items():
+    for name, choice in named.items():
         if name not in {row["choice"] for row in rows}:
-            rows.append({"choice": name, **run(choice, trained, num_steps, material)})
+            rows.append({"choice": name, **run_one(choice)})
             print(pd.DataFrame(rows[-1:]).to_string(index=False), flush=True)
             pd.DataFrame(rows).to_csv(out, index=False, lineterminator="\n")
     return pd.DataFrame(rows)
+
+
+def compare(preset: str, num_steps: int, root: Path, out: Path, only: list[str]) -> pd.DataFrame:
+    """Runs what `out` lacks, a row for each choice, or for each of those named in `only`.
+
+    Raises KeyError for a choice that there isn't.
+    """
+    trained, material = load_preset(preset, root)["training"], load_material(preset, root)
+    named = choices(trained)
+    return add_rows_missing(out, {name: named[name] for name in only or named},
+                            lambda choice: run(choice, trained, num_steps, material))
 
 
 if __name__ == "__main__":
@@ -159,5 +171,6 @@ if __name__ == "__main__":
     parser.add_argument("--preset", default="cpu")
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/choices.csv"))
+    parser.add_argument("--only", nargs="*", default=[], help="names of choices; without it, all")
     options = parser.parse_args()
-    compare(options.preset, options.steps, find_root(), options.out)
+    compare(options.preset, options.steps, find_root(), options.out, options.only)

@@ -32,6 +32,8 @@ def generate(prompt: Prompt,
              preset: Preset = None,
              k: Annotated[int | None, typer.Option("--k", help="Neighbours to draw from.")] = None,
              num_images: Annotated[int, typer.Option(help="How many pictures.")] = 1,
+             num_candidates: Annotated[int | None, typer.Option(help="Draw so many and keep those nearest to the prompt "
+                                                                     "by the encoder, best first.")] = None,
              guidance_scale: Annotated[float | None, typer.Option(help="1 is no guidance.")] = None,
              num_steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
              seed: Annotated[int, typer.Option(help="Same seed, same picture.")] = 0,
@@ -54,7 +56,7 @@ def generate(prompt: Prompt,
         if licence or style:
             database = narrow(database or pipe.index, pipe.catalogue, licence, style)
         result = pipe(prompt, k=k, num_images=num_images, guidance_scale=guidance_scale, num_steps=num_steps, seed=seed,
-                      index=database)
+                      index=database, num_candidates=num_candidates)
         paths = save_images(result.images, out)
     typer.echo(f'"{prompt}" was made from these {len(result.neighbours)} pictures:\n')
     typer.echo(format_neighbours(result.neighbours))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import torch
+from jaxtyping import Float
 from PIL import Image
 
 from kdlib.conditioning import ConditionedDenoiser
@@ -57,7 +59,8 @@ class Pipeline:
         return self
 
     def __call__(self, prompt: str, k: int | None = None, num_images: int = 1, guidance_scale: float | None = None,
-                 num_steps: int | None = None, seed: int = 0, index: Index | None = None) -> Generation:
+                 num_steps: int | None = None, seed: int = 0, index: Index | None = None,
+                 num_candidates: int | None = None) -> Generation:
         """Pictures of a text: algorithm 2 (section 6.5) of the paper.
 
             1  input: query text t, a dataset H of image embeddings, text encoder f_txt, decoder D
@@ -75,17 +78,25 @@ class Pipeline:
         seed            same seed, same arguments, same machine: same bytes. Asking for another number of pictures
                         changes each of them, since they share one stream of random numbers
         index           another database of the same encoder; nothing is trained
+        num_candidates  draw so many, and keep the num_images that the encoder finds nearest to the prompt, best first
+                        (not in the paper; Ramesh et al., 2021, do so with CLIP); None: all that are drawn, as drawn
 
         Raises ValueError naming the bad value: an empty prompt, k beyond the index, another encoder's index, ...
         """
         if not isinstance(num_images, int) or num_images < 1:
             raise ValueError(f"num_images = {num_images!r} must be a whole number of at least 1")
+        num_drawn = num_images if num_candidates is None else num_candidates
+        if not isinstance(num_drawn, int) or num_drawn < num_images:
+            raise ValueError(f"num_candidates = {num_drawn!r} must be a whole number of at least num_images = {num_images}")
         settings = {"k": self._setting("k", k), "num_images": num_images,
                     "guidance_scale": self._setting("guidance_scale", guidance_scale),
                     "num_steps": self._setting("num_steps", num_steps)}
         neighbours, condition = self.retrieve([prompt], settings["k"], index)
-        repeated = Condition(condition.query.expand(num_images, -1), condition.neighbours.expand(num_images, -1, -1))
+        repeated = Condition(condition.query.expand(num_drawn, -1), condition.neighbours.expand(num_drawn, -1, -1))
         images = self.generate(repeated, settings["num_steps"], settings["guidance_scale"], seed)
+        if num_candidates is not None:
+            settings["num_candidates"] = num_candidates
+            images = self.nearest(images, condition.query[0].numpy(), num_images)
         return Generation(prompt, images, self.describe(neighbours, index)[0], seed, settings)
 
     def retrieve(self, prompts: list[str], k: int | None = None,
@@ -120,6 +131,11 @@ class Pipeline:
                                  generator=torch.Generator().manual_seed(seed), progress=True)
         with torch.no_grad():
             return to_pil(self.tokenizer.decode(codes))
+
+    def nearest(self, images: list[Image.Image], query: Float[np.ndarray, " dim"], num: int) -> list[Image.Image]:
+        """The `num` of some pictures whose own embeddings are nearest to a query (a unit vector), best first."""
+        cosines = self.encoder.encode_images(images) @ query
+        return [images[i] for i in np.argsort(-cosines, kind="stable")[:num]]
 
     def describe(self, neighbours: Neighbours, index: Index | None = None) -> list[list[Neighbour]]:
         """For each query its neighbours with title, style, author, licence and a small picture."""

@@ -1,10 +1,12 @@
 """benchmarks: the restated side computes what kdlib computes, and a tiny run has all its rows."""
 
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -20,7 +22,7 @@ from kdlib.types import Condition
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from benchmarks import choices, contenders, machine, restated, text_map, tried  # noqa: E402
+from benchmarks import choices, contenders, machine, restated, text_map, tokenizers, tried  # noqa: E402
 from benchmarks import discrete as benchmark  # noqa: E402
 from benchmarks.contenders import Shape  # noqa: E402
 from benchmarks.reference import load  # noqa: E402
@@ -171,3 +173,39 @@ def test_the_loss_of_a_choice_is_the_mean_over_all_pictures_and_draws(monkeypatc
     codes, condition = torch.arange(5)[:, None], Condition(torch.arange(5.0)[:, None], torch.zeros(5, 2, 1))
     denoiser = SimpleNamespace(schedule=None, config=SimpleNamespace(num_codes=7))
     assert choices.mean_loss(denoiser, codes, condition, batch_size=3) == pytest.approx(4.0)
+
+
+def test_a_tokenizer_choice_changes_what_training_takes_and_something_at_all():
+    trained = load_params(ROOT)["cpu"]["tokenizer"]
+    options = tokenizers.choices(trained)
+    assert options.pop("as trained") == tokenizers.Choice()
+    for name, choice in options.items():
+        assert set(choice.settings) <= set(trained), name
+        assert {**trained, **choice.settings} != trained, name
+
+
+def test_shrunk_pictures_are_means_of_squares():
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 4, 6, 3), dtype=np.uint8)
+    got = tokenizers.shrunk(pictures, 2)
+    assert got.shape == (3, 2, 3, 3)
+    assert got[1, 0, 2, 1] == round(pictures[1, 0:2, 4:6, 1].mean())
+    np.testing.assert_array_equal(tokenizers.shrunk(pictures, 1), pictures)
+
+
+def test_bits_are_the_entropy_times_positions():
+    """Half, a quarter and a quarter: 1.5 bits a code."""
+    assert tokenizers.bits(np.array([[0, 0, 5, 7], [7, 0, 0, 5]])) == pytest.approx(4 * 1.5)
+    assert tokenizers.bits(np.arange(35).reshape(7, 5)) == pytest.approx(5 * math.log2(35))
+
+
+def test_a_table_is_added_to_and_its_rows_are_not_run_again(tmp_path):
+    out, asked = tmp_path / "table.csv", []
+
+    def run(choice):
+        asked.append(choice)
+        return {"value": choice * 2}
+
+    choices.add_rows_missing(out, {"a": 1, "b": 2}, run)
+    table = choices.add_rows_missing(out, {"b": 2, "c": 3}, run)
+    assert asked == [1, 2, 3] and table.value.tolist() == [2, 4, 6]
+    assert pd.read_csv(out).choice.tolist() == ["a", "b", "c"]

@@ -48,6 +48,13 @@ def test_generate_is_the_pipelines_call(kd, tmp_path):
     assert not (tmp_path / "a.png").exists()
 
 
+def test_generate_keeps_the_best_of_its_candidates(kd, tmp_path):
+    kd("generate", "dark", "--out", "a.png", "--num-candidates", 3, "--k", 3)
+    out = pipeline.load_pipeline("quick")("dark", k=3, num_candidates=3)
+    assert (np.asarray(Image.open(tmp_path / "a.png")) == np.asarray(out.images[0])).all()
+    assert kd("generate", "dark", "--out", "b.png", "--num-candidates", 0).exit_code == 2
+
+
 def test_search_lists_whose_pictures_they_are(kd):
     lines = kd("search", "something green", "-n", 3).stdout.splitlines()
     assert len(lines) == 4 and lines[1].split()[1:3] == ["frog", "a"]

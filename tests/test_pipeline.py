@@ -169,6 +169,21 @@ def test_the_seed_decides(pipe):
     assert (first[0] != first[1]).any()
 
 
+def test_of_candidates_those_nearest_to_the_prompt_are_kept_best_first(pipe):
+    drawn = pipe("dark", num_images=5, seed=4).images
+    out = pipe("dark", num_images=2, num_candidates=5, seed=4)
+    cosines = [float(pipe.encoder.encode_images([image])[0] @ pipe.encoder.encode_texts(["dark"])[0]) for image in drawn]
+    best = np.argsort(cosines)[::-1][:2]
+    assert len(set(cosines)) == 5 and (pixels(out.images) == pixels([drawn[i] for i in best])).all()
+    assert out.settings["num_candidates"] == 5 and out.settings["num_images"] == 2
+
+
+@pytest.mark.parametrize("num_candidates", [-3, 0, 1])
+def test_fewer_candidates_than_pictures_are_refused(pipe, num_candidates):
+    with pytest.raises(ValueError, match=f"num_candidates = {num_candidates!r} must be .* at least num_images = 2"):
+        pipe("red", num_images=2, num_candidates=num_candidates)
+
+
 def test_calls_leave_the_global_random_state_alone(pipe):
     torch.manual_seed(3)
     expected = torch.rand(3)
