@@ -12,29 +12,26 @@ not run again.
 from __future__ import annotations
 
 import argparse
-import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from unittest import mock
 
 import numpy as np
 import pandas as pd
 import torch
 from accelerate.state import AcceleratorState
 
-from kdlib import denoiser_training
 from kdlib.conditioning import ConditionedDenoiser
 from kdlib.data import stickers as data
+from kdlib.denoiser_training import train_denoiser
 from kdlib.discrete import training_loss
 from kdlib.io import read_json
 from kdlib.params import find_root, load_preset, stage_folder
 from kdlib.retrieval import open_embeddings, open_index
 from kdlib.tokenizer import Tokenizer
 from kdlib.tokenizer_training import encode_view
-from kdlib.training import TrainSettings
 from kdlib.types import Condition, Embeddings, Neighbours
 from kdlib.views import Views, view_neighbours
 
@@ -43,10 +40,9 @@ NUM_PICTURES, NUM_TIMES = 1024, 4  # of each kind that the loss is measured on, 
 
 @dataclass(frozen=True)
 class Choice:
-    """What is changed: settings of `train_denoiser`, fields of TrainSettings, how many of the views are used."""
+    """What is changed: settings of `train_denoiser`, and how many of the views are used."""
 
     settings: dict = field(default_factory=dict)
-    training: dict = field(default_factory=dict)
     num_views: int | None = None
 
 
@@ -63,9 +59,9 @@ def choices(trained: dict) -> dict[str, Choice]:
         f"{deep} blocks": Choice({"num_blocks": deep}),
         "half the batch": Choice({"batch_size": batch // 2}),
         "a quarter of the batch": Choice({"batch_size": batch // 4}),
-        "average of weights shorter by ten": Choice(training={"ema_decay": 0.99}),
-        "no weight decay": Choice(training={"weight_decay": 0.0}),
-        "float32": Choice(training={"precision": "no"}),
+        "average of weights shorter by ten": Choice({"ema_decay": 0.99}),
+        "no weight decay": Choice({"weight_decay": 0.0}),
+        "float32": Choice({"precision": "no"}),
     }
 
 
@@ -130,12 +126,10 @@ def run(choice: Choice, trained: dict, num_steps: int, material: Material) -> di
     settings["num_steps"] = num_steps * trained["batch_size"] // settings["batch_size"]
     AcceleratorState._reset_state(reset_partial_state=True)  # or it would keep the precision of the run before
     used, start = slice(choice.num_views), time.perf_counter()
-    with TemporaryDirectory() as folder, mock.patch.object(
-            denoiser_training, "TrainSettings", functools.partial(TrainSettings, **choice.training)):
-        denoiser_training.train_denoiser(
-            Views(material.views.codes[used], material.views.vectors[used]), material.embeddings,
-            material.neighbours[used], folder, num_codes=material.tokenizer.num_codes,
-            tokenizer_id=material.tokenizer.identity, **settings)
+    with TemporaryDirectory() as folder:
+        train_denoiser(Views(material.views.codes[used], material.views.vectors[used]), material.embeddings,
+                       material.neighbours[used], folder, num_codes=material.tokenizer.num_codes,
+                       tokenizer_id=material.tokenizer.identity, **settings)
         denoiser = ConditionedDenoiser.load(Path(folder) / "model")
     return {"steps": settings["num_steps"], "batch": settings["batch_size"],
             "million_parameters": round(sum(p.numel() for p in denoiser.parameters()) / 1e6, 2),

@@ -32,8 +32,8 @@ def generate(prompt: Prompt,
              preset: Preset = None,
              k: Annotated[int | None, typer.Option("--k", help="Neighbours to draw from.")] = None,
              num_images: Annotated[int, typer.Option(help="How many pictures.")] = 1,
-             num_candidates: Annotated[int | None, typer.Option(help="Draw so many and keep those nearest to the prompt "
-                                                                     "by the encoder, best first.")] = None,
+             num_candidates: Annotated[int | None, typer.Option(help="Draw so many, keep those that the encoder "
+                                                                     "finds nearest to the prompt.")] = None,
              guidance_scale: Annotated[float | None, typer.Option(help="1 is no guidance.")] = None,
              num_steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
              seed: Annotated[int, typer.Option(help="Same seed, same picture.")] = 0,

@@ -56,8 +56,10 @@ class DenoiserObjective(nn.Module):
 def train_denoiser(views: Views, embeddings: Embeddings, neighbours: np.ndarray, folder: str | Path, *,
                    num_codes: int, tokenizer_id: str, width: int, num_blocks: int, num_heads: int, mlp_ratio: float,
                    num_timesteps: int, batch_size: int, num_steps: int, learning_rate: float,
-                   condition_dropout: float, conditioning: str, seed: int) -> pd.DataFrame:
+                   condition_dropout: float, conditioning: str, seed: int, **training) -> pd.DataFrame:
     """Trains as DenoiserObjective says and saves `folder`/model (float16); returns the history.
+
+    training  other fields of TrainSettings: weight_decay, ema_decay, precision, ...
 
     Goes on from `folder`/checkpoint when it was cut off. Raises ValueError for an unknown conditioning, neighbours
     of other views or pictures, or a picture among its own neighbours.
@@ -71,7 +73,8 @@ def train_denoiser(views: Views, embeddings: Embeddings, neighbours: np.ndarray,
     objective = DenoiserObjective(denoiser, views, embeddings, neighbours, condition_dropout)
     settings = TrainSettings(num_steps=num_steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
                              data_id=" ".join([embeddings.encoder_id, tokenizer_id,
-                                               array_hash(views.codes, views.vectors, neighbours, embeddings.ids)]))
+                                               array_hash(views.codes, views.vectors, neighbours, embeddings.ids)]),
+                             **training)
     history = train(objective, len(embeddings), settings, Path(folder) / "checkpoint")
     denoiser.save(Path(folder) / "model", torch.float16)
     return history

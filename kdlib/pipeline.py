@@ -87,7 +87,8 @@ class Pipeline:
             raise ValueError(f"num_images = {num_images!r} must be a whole number of at least 1")
         num_drawn = num_images if num_candidates is None else num_candidates
         if not isinstance(num_drawn, int) or num_drawn < num_images:
-            raise ValueError(f"num_candidates = {num_drawn!r} must be a whole number of at least num_images = {num_images}")
+            raise ValueError(f"num_candidates = {num_drawn!r} must be a whole number of at least num_images = "
+                             f"{num_images}")
         settings = {"k": self._setting("k", k), "num_images": num_images,
                     "guidance_scale": self._setting("guidance_scale", guidance_scale),
                     "num_steps": self._setting("num_steps", num_steps)}

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -125,6 +126,20 @@ def test_a_tiny_run(data, tmp_path):
     assert files[0] == files[1]
     run(data, tmp_path / "c", seed=1)
     assert (tmp_path / "c" / "model" / "model.safetensors").read_bytes() != files[0]
+
+
+def test_other_settings_of_the_loop_are_passed_on(data, tmp_path, monkeypatch):
+    told = []
+
+    def train(objective, num_rows, settings, checkpoint):
+        told.append(settings)
+        return pd.DataFrame()
+
+    monkeypatch.setattr(module, "train", train)
+    run(data, tmp_path, ema_decay=0.9, precision="no")
+    assert (told[0].ema_decay, told[0].precision, told[0].batch_size) == (0.9, "no", 8)
+    with pytest.raises(TypeError, match="no_such_setting"):
+        run(data, tmp_path, no_such_setting=1)
 
 
 def test_training_lowers_the_loss(data, tmp_path):

@@ -172,7 +172,8 @@ def test_the_seed_decides(pipe):
 def test_of_candidates_those_nearest_to_the_prompt_are_kept_best_first(pipe):
     drawn = pipe("dark", num_images=5, seed=4).images
     out = pipe("dark", num_images=2, num_candidates=5, seed=4)
-    cosines = [float(pipe.encoder.encode_images([image])[0] @ pipe.encoder.encode_texts(["dark"])[0]) for image in drawn]
+    dark = pipe.encoder.encode_texts(["dark"])[0]
+    cosines = [float(pipe.encoder.encode_images([image])[0] @ dark) for image in drawn]
     best = np.argsort(cosines)[::-1][:2]
     assert len(set(cosines)) == 5 and (pixels(out.images) == pixels([drawn[i] for i in best])).all()
     assert out.settings["num_candidates"] == 5 and out.settings["num_images"] == 2
