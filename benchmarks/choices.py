@@ -24,10 +24,9 @@ import torch
 from accelerate.state import AcceleratorState
 
 from kdlib.conditioning import ConditionedDenoiser
-from kdlib.data import stickers as data
 from kdlib.denoiser_training import train_denoiser
 from kdlib.discrete import training_loss
-from kdlib.io import read_json
+from kdlib.experiments import reference_pictures
 from kdlib.params import find_root, load_preset, stage_folder
 from kdlib.retrieval import open_embeddings, open_index
 from kdlib.tokenizer import Tokenizer
@@ -99,13 +98,12 @@ def conditioned(codes: np.ndarray, queries: np.ndarray, near: Neighbours) -> tup
 
 def fresh_pictures(preset: str, root: Path, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
     """Codes (n, positions) and embeddings (n, dim) of pictures of held-out concepts in the generator's styles."""
-    images = stage_folder(preset, "images", root)
-    stickers = data.load_stickers(root).set_index("id").loc[read_json(images / "ids.json")]
-    rows = np.random.default_rng(0).permutation(np.flatnonzero(data.held_out_rows(stickers)))[:NUM_PICTURES]
+    stickers, pictures = reference_pictures(preset, root)
+    rows = np.random.default_rng(0).permutation(len(pictures))[:NUM_PICTURES]
     everything = open_embeddings(stage_folder(preset, "index", root) / "embeddings")
     row_of = {id: row for row, id in enumerate(everything.ids)}
     queries = everything.vectors[[row_of[id] for id in stickers.index[rows]]].astype(np.float32)
-    return encode_view(tokenizer, np.load(images / "pictures.npy", mmap_mode="r")[rows]), queries
+    return encode_view(tokenizer, pictures[rows]), queries
 
 
 @torch.inference_mode()

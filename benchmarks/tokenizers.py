@@ -18,16 +18,18 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 from jaxtyping import Integer, UInt8
+from scipy.stats import entropy
 
 from benchmarks.choices import add_rows_missing
 from kdlib.data import stickers as data
 from kdlib.encoder import Encoder
+from kdlib.experiments import reference_pictures
 from kdlib.io import read_json
 from kdlib.judge import Judge, verdicts
 from kdlib.metrics import fit_gaussian, frechet_distance
 from kdlib.params import find_root, load_preset, stage_folder
 from kdlib.tokenizer import Tokenizer
-from kdlib.tokenizer_training import reconstruct_pictures, train_tokenizer
+from kdlib.tokenizer_training import psnr_db, reconstruct_pictures, train_tokenizer
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,9 @@ def load_material(preset: str, root: Path) -> Material:
     """From the stages `images`, `encoder` and `judge` of a preset."""
     images = stage_folder(preset, "images", root)
     stickers = data.load_stickers(root).set_index("id").loc[read_json(images / "ids.json")]
-    pictures, fresh = np.load(images / "pictures.npy", mmap_mode="r"), data.held_out_rows(stickers)
-    return Material(pictures[data.training_rows(stickers)], pictures[fresh], stickers[fresh],
+    known = np.load(images / "pictures.npy", mmap_mode="r")[data.training_rows(stickers)]
+    fresh_stickers, fresh = reference_pictures(preset, root)
+    return Material(known, fresh, fresh_stickers,
                     Encoder.load(stage_folder(preset, "encoder", root) / "model"),
                     Judge.load(stage_folder(preset, "judge", root) / "model"))
 
@@ -83,9 +86,7 @@ def shrunk(pictures: UInt8[np.ndarray, "num height width 3"], by: int) -> UInt8[
 
 def bits(codes: Integer[np.ndarray, "num positions"]) -> float:
     """Entropy of the codes as they occur, times positions: bits of a picture whose codes told nothing of each other."""
-    share = np.bincount(codes.ravel()) / codes.size
-    share = share[share > 0]
-    return float(-(share * np.log2(share)).sum() * codes.shape[1])
+    return float(entropy(np.bincount(codes.ravel()), base=2) * codes.shape[1])
 
 
 def run(choice: Choice, trained: dict, num_steps: int, material: Material) -> dict[str, float]:
@@ -99,12 +100,11 @@ def run(choice: Choice, trained: dict, num_steps: int, material: Material) -> di
     seconds = time.perf_counter() - start
     copies, codes, _ = reconstruct_pictures(tokenizer, shrunk(material.fresh, choice.shrink))
     copies = copies.repeat(choice.shrink, 1).repeat(choice.shrink, 2)
-    error = ((copies.astype(float) - material.fresh) ** 2).mean((1, 2, 3))
     features, real = (material.judge.features(pictures) for pictures in (copies, material.fresh))
     said = verdicts(material.judge, features, material.stickers.concept.tolist(), material.stickers.title.tolist())
     return {"grid": tokenizer.grid, "num_codes": tokenizer.num_codes, "seconds": round(seconds),
             "million_parameters": round(sum(p.numel() for p in tokenizer.parameters()) / 1e6, 2),
-            "psnr_db": round(float((10 * np.log10(255 ** 2 / np.maximum(error, 1e-3))).mean()), 2),
+            "psnr_db": round(float(psnr_db(copies, material.fresh).mean()), 2),
             "concept_top5": round(float(said.top5.mean()), 4),
             "fd_to_real": round(frechet_distance(fit_gaussian(features), fit_gaussian(real)), 3),
             "codes_in_use": round(len(np.unique(codes)) / tokenizer.num_codes, 4), "bits": round(bits(codes))}

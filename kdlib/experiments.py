@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 
 from kdlib.data import stickers as data
@@ -37,9 +37,16 @@ def reference_features(judge: Judge, preset: str, root: Path) -> Float[np.ndarra
 
     They are those of held-out concepts in the generator's styles, in one skin tone, as in the evaluation.
     """
+    return judge.features(reference_pictures(preset, root)[1])
+
+
+def reference_pictures(preset: str, root: Path
+                       ) -> tuple[pd.DataFrame, UInt8[np.ndarray, "num_pictures height width 3"]]:
+    """The pictures of `reference_features`, and their rows of `load_stickers`, indexed by id."""
     images = stage_folder(preset, "images", root)
     stickers = data.load_stickers(root).set_index("id").loc[read_json(images / "ids.json")]
-    return judge.features(np.load(images / "pictures.npy", mmap_mode="r")[data.held_out_rows(stickers)])
+    rows = data.held_out_rows(stickers)
+    return stickers[rows], np.load(images / "pictures.npy", mmap_mode="r")[rows]
 
 
 def in_domain_rows(stickers: pd.DataFrame) -> Bool[np.ndarray, " num_pictures"]:
