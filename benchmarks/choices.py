@@ -21,7 +21,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 import torch
-from accelerate.state import AcceleratorState
 
 from kdlib.conditioning import ConditionedDenoiser
 from kdlib.denoiser_training import train_denoiser
@@ -60,7 +59,7 @@ def choices(trained: dict) -> dict[str, Choice]:
         "a quarter of the batch": Choice({"batch_size": batch // 4}),
         "average of weights shorter by ten": Choice({"ema_decay": 0.99}),
         "no weight decay": Choice({"weight_decay": 0.0}),
-        "float32": Choice({"precision": "no"}),
+        "float32": Choice({"precision": "fp32"}),
     }
 
 
@@ -122,7 +121,6 @@ def run(choice: Choice, trained: dict, num_steps: int, material: Material) -> di
     """Trains with one choice and measures: a row of the table, but for its name."""
     settings = {**trained, "seed": 0, **choice.settings}
     settings["num_steps"] = num_steps * trained["batch_size"] // settings["batch_size"]
-    AcceleratorState._reset_state(reset_partial_state=True)  # or it would keep the precision of the run before
     used, start = slice(choice.num_views), time.perf_counter()
     with TemporaryDirectory() as folder:
         train_denoiser(Views(material.views.codes[used], material.views.vectors[used]), material.embeddings,

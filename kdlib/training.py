@@ -13,7 +13,7 @@ import math
 import shutil
 import sys
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -39,9 +39,9 @@ class TrainSettings:
 
     num_steps      optimiser steps                          warmup_steps  linear rise of the learning rate, then cosine
     batch_size     pictures a step, over all processes      ema_decay     of the averaged weights that are kept
-    learning_rate  peak rate of AdamW                       precision     accelerate's mixed precision: "no" or "bf16"
-    seed           of rows, noise and augmentation          accumulation  forward passes of a process for one step
-    data_id        identity of what the rows stand for
+    learning_rate  peak rate of AdamW                       precision     "fp32" or "bf16" (autocast); None: what
+    seed           of rows, noise and augmentation                        `native_precision` says of the device
+    data_id        identity of what the rows stand for      accumulation  forward passes of a process for one step
 
     A batch is split into processes x accumulation equal shards, each with its own random numbers: two processes do
     what one does in two passes.
@@ -56,7 +56,7 @@ class TrainSettings:
     betas: tuple[float, float] = (0.9, 0.96)
     clip_norm: float = 1.0
     ema_decay: float = 0.999
-    precision: str = "bf16"
+    precision: str | None = None
     accumulation: int = 1
     data_id: str = ""
 
@@ -69,12 +69,14 @@ def train(objective: nn.Module, num_rows: int, settings: TrainSettings, checkpoi
     checkpoint  folder of the last checkpoint; a run of the same settings, weights and data goes on from there
 
     The history has a row for each LOG_POINTS-th of the run: step, images (seen so far), learning_rate and the mean of
-    what the objective returned; `checkpoint`/../curves holds it as DVCLive's files, too, for `dvc plots` and to watch.
+    what the objective returned, and attrs["precision"], which was used; `checkpoint`/../curves holds it as DVCLive's
+    files, too, for `dvc plots` and to watch.
     Raises FloatingPointError at a loss that is not finite, naming step, rows and checkpoint; ValueError where the
     batch does not fit the rows or cannot be split into equal shards.
     """
-    accelerator = Accelerator(mixed_precision=settings.precision, cpu=not torch.cuda.is_available(), kwargs_handlers=[
+    accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available(), kwargs_handlers=[
         DistributedDataParallelKwargs(find_unused_parameters=True)])
+    settings = replace(settings, precision=checked_precision(settings.precision or native_precision()))
     check_batch(num_rows, settings, accelerator.num_processes)
     optimizer = make_optimizer(objective, settings)
     run = Run(objective, optimizer, settings, Path(checkpoint))
@@ -83,7 +85,7 @@ def train(objective: nn.Module, num_rows: int, settings: TrainSettings, checkpoi
     run.ema.to(accelerator.device)
     forward.train()
     bar = tqdm(total=settings.num_steps * settings.batch_size, initial=run.step * settings.batch_size,
-               unit=" images", desc="train", disable=not accelerator.is_main_process)
+               unit=" images", desc=f"train, {settings.precision}", disable=not accelerator.is_main_process)
     while run.step < settings.num_steps:
         run.set_learning_rate()
         rows = step_rows(run.step, num_rows, settings)
@@ -105,7 +107,33 @@ def train(objective: nn.Module, num_rows: int, settings: TrainSettings, checkpoi
     bar.close()
     run.ema.copy_to(objective.parameters())
     objective.eval()
-    return pd.DataFrame(run.history).drop(columns="count")
+    history = pd.DataFrame(run.history).drop(columns="count")
+    history.attrs["precision"] = settings.precision
+    return history
+
+
+def native_precision() -> str:
+    """"bf16" where this machine's GPU, or else its processor, computes bfloat16 natively; "fp32" elsewhere.
+
+    Emulated, bfloat16 takes ten to a hundred times as long: on a processor with AVX2 alone, say. So what a training
+    gives is the same to the byte on machines of one class only.
+    """
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if processor_features() & {"avx512_bf16", "amx_bf16", "bf16"} else "fp32"
+
+
+def processor_features() -> set[str]:
+    """What the processor says that it can do, in Linux's words (x86: flags, ARM: Features)."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return {word for line in lines if line.startswith(("flags", "Features")) for word in line.partition(":")[2].split()}
+
+
+def checked_precision(precision: str) -> str:
+    """Raises ValueError for a precision that there isn't."""
+    if precision not in ("fp32", "bf16"):
+        raise ValueError(f"precision = {precision!r} must be 'fp32' or 'bf16'; without one, the machine's is taken")
+    return precision
 
 
 def check_batch(num_rows: int, settings: TrainSettings, num_processes: int) -> None:
@@ -126,7 +154,7 @@ def add_gradients(forward: nn.Module, rows: Int[Tensor, " batch"], step: int, se
         shard = accelerator.process_index * settings.accumulation + i
         generator = step_generator(settings.seed, step, shard)
         with accelerator.no_sync(forward) if i < settings.accumulation - 1 else nullcontext():
-            with accelerator.autocast():
+            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
                 told = forward(rows[shard::num_shards], generator)
             accelerator.backward(told["loss"] / settings.accumulation)
         logs = {name: logs.get(name, 0.0) + value.detach() / settings.accumulation for name, value in told.items()}

@@ -1,11 +1,20 @@
 """Shapes and types of every kdlib signature are checked while the tests run."""
 
+import sys
+
 import jaxtyping
 import pytest
 import torch
 
 _hook = jaxtyping.install_import_hook("kdlib", "beartype.beartype")
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def float32(monkeypatch):
+    """Whatever trains in a test does so in float32, on every machine."""
+    if "kdlib.training" in sys.modules:
+        monkeypatch.setattr("kdlib.training.native_precision", lambda: "fp32")
 
 
 @pytest.fixture(scope="session")

@@ -136,8 +136,8 @@ def test_other_settings_of_the_loop_are_passed_on(data, tmp_path, monkeypatch):
         return pd.DataFrame()
 
     monkeypatch.setattr(module, "train", train)
-    run(data, tmp_path, ema_decay=0.9, precision="no")
-    assert (told[0].ema_decay, told[0].precision, told[0].batch_size) == (0.9, "no", 8)
+    run(data, tmp_path, ema_decay=0.9, precision="fp32")
+    assert (told[0].ema_decay, told[0].precision, told[0].batch_size) == (0.9, "fp32", 8)
     with pytest.raises(TypeError, match="no_such_setting"):
         run(data, tmp_path, no_such_setting=1)
 

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -30,19 +29,12 @@ from kdlib.training import (
 )
 
 NUM_ROWS = 11
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator():
-    """accelerate keeps one precision a process; these tests use both."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
+NATIVE_PRECISION = training.native_precision  # the fixture of conftest.py puts another in its place
 
 
 def settings_of(**changes):
     return TrainSettings(**{"num_steps": 9, "batch_size": 3, "learning_rate": 1e-2, "seed": 5, "warmup_steps": 4,
-                            "precision": "no", **changes})
+                            **changes})
 
 
 class Regression(nn.Module):
@@ -202,9 +194,45 @@ def test_training_lowers_the_loss_and_leaves_frozen_weights(tmp_path):
     assert torch.equal(objective.frozen, before)
 
 
+# --- precision -----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("features, wanted", [
+    ({"avx2", "fma"}, "fp32"), ({"avx2", "avx512f"}, "fp32"), ({"avx512f", "avx512_bf16"}, "bf16"),
+    ({"amx_tile", "amx_bf16"}, "bf16"), ({"asimd", "bf16"}, "bf16")])
+def test_bfloat16_is_taken_where_the_processor_has_it(features, wanted, monkeypatch):
+    monkeypatch.setattr(training, "processor_features", lambda: features)
+    assert NATIVE_PRECISION() == wanted
+
+
+def test_the_processor_tells_what_it_can_do():
+    known = {"fpu", "sse2", "fp", "asimd"}
+    assert training.processor_features() & known
+
+
+@pytest.mark.parametrize("asked, native, wanted", [(None, "fp32", "fp32"), (None, "bf16", "bf16"),
+                                                   ("fp32", "bf16", "fp32"), ("bf16", "fp32", "bf16")])
+def test_an_explicit_precision_wins_and_the_bar_says_which(asked, native, wanted, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training, "native_precision", lambda: native)
+    seen = []
+
+    class Watched(Regression):
+        def forward(self, rows, generator):
+            seen.append(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32)
+            return super().forward(rows, generator)
+
+    train(Watched(), NUM_ROWS, settings_of(precision=asked), tmp_path / "c")
+    assert set(seen) == {torch.bfloat16 if wanted == "bf16" else torch.float32}
+    assert f"train, {wanted}" in capsys.readouterr().err
+
+
+def test_an_unknown_precision_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="'half' must be 'fp32' or 'bf16'"):
+        train(Regression(), NUM_ROWS, settings_of(precision="half"), tmp_path / "c")
+
+
 # --- checkpoints ---------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("precision", ["no", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_resumed_run_equals_an_uninterrupted_one(precision, tmp_path, monkeypatch):
     settings = settings_of(precision=precision)
     whole = Regression()
