@@ -22,16 +22,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from kdlib.conditioning import ConditionedDenoiser
-from kdlib.denoiser_training import train_denoiser
-from kdlib.discrete import training_loss
-from kdlib.experiments import reference_pictures
+from kdlib.experiments.session import reference_pictures
+from kdlib.models.condition import Condition
+from kdlib.models.discrete.denoiser import ConditionedDenoiser
+from kdlib.models.discrete.process import training_loss
+from kdlib.models.discrete.tokenizer import Tokenizer, encode_view
 from kdlib.params import find_root, load_preset, stage_folder
 from kdlib.retrieval import open_embeddings, open_index
-from kdlib.tokenizer import Tokenizer
-from kdlib.tokenizer_training import encode_view
-from kdlib.types import Condition, Embeddings, Neighbours
-from kdlib.views import Views, view_neighbours
+from kdlib.training.denoiser import train_denoiser
+from kdlib.training.views import Views, view_neighbours
+from kdlib.types import Embeddings, Neighbours
 
 NUM_PICTURES, NUM_TIMES = 1024, 4  # of each kind that the loss is measured on, and draws of t and of the noise for each
 

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks import reference, restated
-from kdlib.conditioning import PAPER_SIZES, ConditionedDenoiser, DenoiserConfig
-from kdlib.discrete import Schedule, sample_ancestral, training_loss
-from kdlib.types import Condition
+from kdlib.models.condition import Condition
+from kdlib.models.discrete.denoiser import PAPER_SIZES, ConditionedDenoiser, DenoiserConfig
+from kdlib.models.discrete.process import Schedule, sample_ancestral, training_loss
 
 NUM_TIMESTEPS = 100
 GUIDANCE_SCALE = 3.0

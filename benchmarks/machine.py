@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from kdlib.io import atomic_path, read_json, write_json
+from kdlib.files import atomic_path, read_json, write_json
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -2,7 +2,8 @@
 
 Every distribution is a full (batch, V + 1, positions) tensor of logarithms, one-hot codes among them; the softmax over
 codes runs in float64; attention maps are computed, averaged and thrown away; guidance takes two passes. The network is
-kdlib's own, so that parameters and mathematics are the same; the numbers that come out are those of kdlib.discrete.
+kdlib's own, so that parameters and mathematics are the same; the numbers that come out are those of
+kdlib.models.discrete.process.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kdlib.discrete import Denoise, Schedule
-from kdlib.types import Condition
+from kdlib.models.condition import Condition
+from kdlib.models.discrete.process import Denoise, Schedule
 
 LogLetters = Float[Tensor, "batch letters positions"]  # over V codes and, last, [MASK]
 LOWEST = -70.0

@@ -13,7 +13,6 @@ import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -25,17 +24,13 @@ from sklearn.linear_model import Ridge
 from torch import Tensor
 
 from kdlib.data import stickers as data
-from kdlib.encoder import Encoder, pooled_texts
-from kdlib.encoder_training import (
-    captions_of,
-    fit_text_map,
-    known_concepts,
-    mean_directions,
-    retrieval_recall,
-    told_pictures,
-)
+from kdlib.data.stickers import captions_of, known_concepts, told_pictures
+from kdlib.encoder import Encoder
+from kdlib.encoder.encoder import pooled_texts
+from kdlib.evaluation.metrics import retrieval_recall
 from kdlib.params import find_root, load_preset, stage_folder
 from kdlib.retrieval import open_embeddings
+from kdlib.training.encoder import fit_text_map, mean_directions
 
 Map = Callable[[Tensor], Tensor]
 BANDWIDTH = 0.6  # of the Gaussian kernel, as a distance between unit vectors
@@ -77,8 +72,7 @@ def compare(preset: str, root: Path) -> pd.DataFrame:
         start = time.perf_counter()
         text_map = fit(texts, targets)
         took, found = time.perf_counter() - start, F.normalize(text_map(asked), dim=-1).numpy()
-        mapped = SimpleNamespace(encode_texts=lambda titles, found=found: found)
-        hits = retrieval_recall(mapped, stickers[answers].reset_index(drop=True), vectors[answers], names)["recall@10"]
+        hits = retrieval_recall(found, names, stickers[answers], vectors[answers])["recall@10"]
         rows.append({"map": name, "recall_at_10_known": round(float(hits[kinds].mean()), 4),
                      "recall_at_10_new": round(float(hits[~kinds].mean()), 4),
                      "cosine": round(float(F.cosine_similarity(text_map(texts), targets).mean()), 4),

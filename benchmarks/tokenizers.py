@@ -23,13 +23,13 @@ from scipy.stats import entropy
 from benchmarks.choices import add_rows_missing
 from kdlib.data import stickers as data
 from kdlib.encoder import Encoder
-from kdlib.experiments import reference_pictures
-from kdlib.io import read_json
-from kdlib.judge import Judge, verdicts
-from kdlib.metrics import fit_gaussian, frechet_distance
+from kdlib.evaluation.judge import Judge, verdicts
+from kdlib.evaluation.metrics import fit_gaussian, frechet_distance, psnr_db
+from kdlib.experiments.session import reference_pictures
+from kdlib.files import read_json
+from kdlib.models.discrete.tokenizer import Tokenizer, reconstruct_pictures
 from kdlib.params import find_root, load_preset, stage_folder
-from kdlib.tokenizer import Tokenizer
-from kdlib.tokenizer_training import psnr_db, reconstruct_pictures, train_tokenizer
+from kdlib.training.tokenizer import train_tokenizer
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def run(choice: Choice, trained: dict, num_steps: int, material: Material) -> di
         train_tokenizer(shrunk(material.known, choice.shrink), material.encoder, folder, **settings)
         tokenizer = Tokenizer.load(Path(folder) / "model")
     seconds = time.perf_counter() - start
-    copies, codes, _ = reconstruct_pictures(tokenizer, shrunk(material.fresh, choice.shrink))
+    copies, codes = reconstruct_pictures(tokenizer, shrunk(material.fresh, choice.shrink))
     copies = copies.repeat(choice.shrink, 1).repeat(choice.shrink, 2)
     features, real = (material.judge.features(pictures) for pictures in (copies, material.fresh))
     said = verdicts(material.judge, features, material.stickers.concept.tolist(), material.stickers.title.tolist())

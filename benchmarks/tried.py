@@ -19,8 +19,10 @@ from tqdm import tqdm
 
 from benchmarks.contenders import OURS, SHAPES, Contender, Shape, make_contender
 from benchmarks.machine import describe_machine, seconds, write_table
-from kdlib import discrete, transformer
-from kdlib.types import concatenate
+from kdlib.models.condition import concatenate
+from kdlib.models.discrete import process as discrete
+from kdlib.models import attention
+from kdlib.models.discrete.transformer import Block
 
 STEPS_TIMED = 3  # consecutive sampling steps of one measurement
 
@@ -45,7 +47,7 @@ class Idea:
 
 
 def fused_attention(contender: Contender) -> AbstractContextManager:
-    return mock.patch.object(transformer, "attend", F.scaled_dot_product_attention)
+    return mock.patch.object(attention, "attend", F.scaled_dot_product_attention)
 
 
 def selected_adaln(contender: Contender) -> AbstractContextManager:
@@ -95,7 +97,7 @@ def plain_attention(contender: Contender) -> AbstractContextManager:
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return (q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)).softmax(-1) @ v
 
-    return mock.patch.object(transformer, "attend", attend)
+    return mock.patch.object(attention, "attend", attend)
 
 
 def bf16_sums(contender: Contender) -> AbstractContextManager:
@@ -108,7 +110,7 @@ def bf16_sums(contender: Contender) -> AbstractContextManager:
             x = torch.addcmul(x, gate, layer(normed, context) if i == 1 else layer(normed))
         return x
 
-    return mock.patch.object(transformer.Block, "forward", forward)
+    return mock.patch.object(Block, "forward", forward)
 
 
 def kept_casts(contender: Contender) -> AbstractContextManager:

@@ -13,18 +13,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kdlib.data.catalogue import Catalogue
     from kdlib.encoder import Encoder
+    from kdlib.models.condition import Condition
+    from kdlib.models.discrete.tokenizer import Tokenizer
     from kdlib.pipeline import Pipeline, load_pipeline
     from kdlib.retrieval import Index, build_index, by_column, by_quantile, by_score, open_index
-    from kdlib.tokenizer import Tokenizer
-    from kdlib.types import Condition, Embeddings, Generation, Neighbour, Neighbours
+    from kdlib.types import Embeddings, Generation, Neighbour, Neighbours
 
 _PUBLIC = {
-    "Pipeline": "kdlib.pipeline", "load_pipeline": "kdlib.pipeline",
-    "Encoder": "kdlib.encoder", "Tokenizer": "kdlib.tokenizer",
-    "Index": "kdlib.retrieval", "build_index": "kdlib.retrieval", "open_index": "kdlib.retrieval",
-    "by_column": "kdlib.retrieval", "by_quantile": "kdlib.retrieval", "by_score": "kdlib.retrieval",
     "Catalogue": "kdlib.data.catalogue",
-    "Condition": "kdlib.types", "Embeddings": "kdlib.types", "Generation": "kdlib.types", "Neighbour": "kdlib.types",
+    "Encoder": "kdlib.encoder",
+    "Condition": "kdlib.models.condition",
+    "Tokenizer": "kdlib.models.discrete.tokenizer",
+    "Pipeline": "kdlib.pipeline", "load_pipeline": "kdlib.pipeline",
+    "Index": "kdlib.retrieval", "build_index": "kdlib.retrieval", "by_column": "kdlib.retrieval",
+    "by_quantile": "kdlib.retrieval", "by_score": "kdlib.retrieval", "open_index": "kdlib.retrieval",
+    "Embeddings": "kdlib.types", "Generation": "kdlib.types", "Neighbour": "kdlib.types",
     "Neighbours": "kdlib.types",
 }
 __all__ = [*_PUBLIC, "__version__"]

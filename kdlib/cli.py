@@ -44,7 +44,8 @@ def generate(prompt: Prompt,
         check_out(out)
         check_preset(preset)
         check_engine(engine, index)
-        from kdlib.pipeline import default_preset, load_pipeline
+        from kdlib.artifacts import default_preset
+        from kdlib.pipeline import load_pipeline
         from kdlib.retrieval import open_index
 
         name = preset or default_preset()
@@ -71,7 +72,7 @@ def search(prompt: Prompt,
     with clear_errors():
         check_prompt(prompt)
         check_preset(preset)
-        from kdlib.pipeline import default_preset, load_retrieval
+        from kdlib.artifacts import default_preset, load_retrieval
 
         encoder, database, catalogue = load_retrieval(preset or default_preset(), index)
         database = narrow(database, catalogue, licence, style)
@@ -98,8 +99,8 @@ def make_index(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A fol
     with clear_errors():
         check_index_paths(folder, out)
         check_preset(preset)
+        from kdlib.artifacts import default_preset, find_parts
         from kdlib.encoder import Encoder
-        from kdlib.pipeline import default_preset, find_parts
         from kdlib.retrieval import build_index
         from kdlib.retrieval.own_pictures import save_report
 
@@ -165,8 +166,8 @@ def check_engine(engine: str | None, index: Path | None) -> None:
 
 def ask_engine(engine: str, prompt: str, encoder, k: int | None):
     """A throw-away index of what an engine finds for the prompt: at least k pictures, if there are so many."""
-    from kdlib.image_search import NUM_FOUND, StickerEngine, index_from_engine
-    from kdlib.openverse import OpenverseEngine
+    from kdlib.retrieval.engines import NUM_FOUND, StickerEngine, index_from_engine
+    from kdlib.retrieval.openverse import OpenverseEngine
 
     asked = StickerEngine() if engine == "stickers" else OpenverseEngine()
     return index_from_engine(prompt, asked, encoder, max(NUM_FOUND, k or 0))
@@ -190,7 +191,7 @@ def printable(text: str) -> str:
 
 def save_images(images: list, out: Path) -> list[Path]:
     """Writes one picture to `out`, several to NAME-1, NAME-2, ..., each atomically; returns the paths."""
-    from kdlib.io import atomic_path
+    from kdlib.files import atomic_path
 
     paths = [out] if len(images) == 1 else [out.with_stem(f"{out.stem}-{n + 1}") for n in range(len(images))]
     for image, path in zip(images, paths, strict=True):

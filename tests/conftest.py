@@ -13,16 +13,15 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def float32(monkeypatch):
     """Whatever trains in a test does so in float32, on every machine."""
-    if "kdlib.training" in sys.modules:
-        monkeypatch.setattr("kdlib.training.native_precision", lambda: "fp32")
+    if "kdlib.training.loop" in sys.modules:
+        monkeypatch.setattr("kdlib.training.loop.native_precision", lambda: "fp32")
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
     """The index.html of a report of toy results."""
-    from toy_report import toy_results
-
-    from kdlib.report.site import build_report
+    from kdlib.compendium.report.site import build_report
+    from tests.compendium.report.toy_report import toy_results
 
     root = tmp_path_factory.mktemp("compendium")
     toy_results(root)

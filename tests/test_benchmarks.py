@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from sklearn.linear_model import Ridge
 
-from kdlib import discrete, transformer
-from kdlib.discrete import Schedule
-from kdlib.io import read_json
+from kdlib.files import read_json
+from kdlib.models import attention as transformer
+from kdlib.models.condition import Condition
+from kdlib.models.discrete import process as discrete
+from kdlib.models.discrete.process import Schedule
 from kdlib.params import load_params
-from kdlib.training import TrainSettings
-from kdlib.types import Condition
+from kdlib.training.loop import TrainSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))

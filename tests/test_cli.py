@@ -7,13 +7,14 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from test_image_search import Colours, table
-from test_pipeline import ColourEncoder, ColourTokenizer, make_root
 from typer.testing import CliRunner
 
-from kdlib import encoder, openverse, pipeline
+from kdlib import pipeline
 from kdlib.cli import app, format_table
-from kdlib.retrieval import Index
+from kdlib.encoder import Encoder
+from kdlib.retrieval import Index, openverse
+from tests.retrieval.test_engines import Colours, table
+from tests.test_pipeline import ColourEncoder, make_root, parts_are_colours
 
 
 @pytest.fixture
@@ -21,9 +22,7 @@ def kd(tmp_path, monkeypatch):
     """Runs `kd` inside a compendium with the preset quick, made of tiny parts."""
     make_root(tmp_path)
     monkeypatch.chdir(tmp_path)
-    for module in (pipeline, encoder):
-        monkeypatch.setattr(module, "Encoder", ColourEncoder)
-    monkeypatch.setattr(pipeline, "Tokenizer", ColourTokenizer)
+    parts_are_colours(monkeypatch)
     return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
 
 
@@ -167,12 +166,10 @@ def test_another_encoders_index_is_refused(kd, tmp_path, monkeypatch):
     kd("index", "data", "--out", "x")  # nothing readable: writes nothing
     (tmp_path / "mine").mkdir()
     Image.new("RGB", (9, 9), "red").save(tmp_path / "mine" / "rose.png")
-    monkeypatch.setattr(encoder.Encoder, "load", classmethod(lambda cls, folder: cls("foreign")))
+    monkeypatch.setattr(Encoder, "load", lambda folder: ColourEncoder("foreign"))
     assert kd("index", "mine", "--out", "foreign.index").exit_code == 0
     monkeypatch.undo()
-    for module in (pipeline, encoder):
-        monkeypatch.setattr(module, "Encoder", ColourEncoder)
-    monkeypatch.setattr(pipeline, "Tokenizer", ColourTokenizer)
+    parts_are_colours(monkeypatch)
     monkeypatch.chdir(tmp_path)
     result = kd("generate", "red", "--out", "a.png", "--index", "foreign.index")
     assert result.exit_code == 2 and "built by encoder foreign, but this model uses encoder colours" in result.stderr

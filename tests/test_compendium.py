@@ -13,12 +13,19 @@ import pytest
 import yaml
 from PIL import Image
 
-from kdlib.conditioning import CONDITIONERS
-from kdlib.experiments import PAPER_FID
-from kdlib.notebook import clean_notebook, declared_parameters, executed_path, parse_item, stage_of, stage_parameters
+from kdlib.compendium import figures
+from kdlib.compendium.notebook import (
+    clean_notebook,
+    declared_parameters,
+    executed_path,
+    parse_item,
+    stage_of,
+    stage_parameters,
+)
+from kdlib.compendium.report.site import DOCS
+from kdlib.experiments.paper import PAPER_FID
+from kdlib.models.conditioning import CONDITIONERS
 from kdlib.params import load_params, preset_names
-from kdlib.report import figures
-from kdlib.report.site import DOCS
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -152,7 +159,7 @@ def test_a_stage_runs_its_notebook_and_watches_its_parameters(path):
     entries = {"ablations.${item.ablation}"} if "ablation" in stage["matrix"] else set()
     item = [f"{name}=${{item.{name}}}" for name in stage["matrix"] if name != "preset"]
     assert f"notebooks/{path.name}" in stage["deps"]
-    assert stage["cmd"] == " ".join(["python -m kdlib.notebook", f"notebooks/{path.name}", "${item.preset}", *item])
+    assert stage["cmd"] == " ".join(["python -m kdlib.compendium.notebook", f"notebooks/{path.name}", "${item.preset}", *item])
     assert set(stage["params"]) == {f"${{item.preset}}.{name}" for name in shared | {stage_of(path)}} | entries
     assert executed_path(path, "${item.preset}", Path(), item).as_posix() in stage["outs"]
 
@@ -225,7 +232,7 @@ def test_notebooks_are_kept_clean(path, tmp_path):
     copy = tmp_path / path.name
     copy.write_bytes(path.read_bytes())
     clean_notebook(copy)
-    assert copy.read_bytes() == path.read_bytes(), f"run `python -m kdlib.notebook --clean notebooks/{path.name}`"
+    assert copy.read_bytes() == path.read_bytes(), f"run `python -m kdlib.compendium.notebook --clean notebooks/{path.name}`"
     for number, cell in enumerate(read(path).cells):
         assert cell.source.strip() and cell.source.count("\n") < 25, f"{path.name}: cell {number} is empty or long"
 

@@ -11,16 +11,18 @@ import torch
 from PIL import Image
 
 import kdlib
-from kdlib import pipeline
-from kdlib.conditioning import ConditionedDenoiser, DenoiserConfig
+from kdlib import artifacts
 from kdlib.data.catalogue import Catalogue
-from kdlib.discrete import Schedule, sample_ancestral
+from kdlib.data.pixels import to_pil
 from kdlib.encoder import Encoder
-from kdlib.io import read_json, write_json
+from kdlib.files import read_json, write_json
+from kdlib.models.condition import Condition
+from kdlib.models.discrete.denoiser import ConditionedDenoiser, DenoiserConfig
+from kdlib.models.discrete.process import Schedule, sample_ancestral
+from kdlib.models.discrete.tokenizer import Tokenizer
 from kdlib.pipeline import Pipeline, load_pipeline
 from kdlib.retrieval import Index, build_index, save_embeddings
-from kdlib.tokenizer import Tokenizer, to_pil
-from kdlib.types import Condition, Embeddings
+from kdlib.types import Embeddings
 
 WORDS = ("red", "green", "blue", "dark")
 
@@ -125,11 +127,15 @@ def pipe():
     return make_pipe()
 
 
+def parts_are_colours(monkeypatch):
+    """`load` of encoder and tokenizer finds the two classes above."""
+    monkeypatch.setattr(Encoder, "load", ColourEncoder.load)
+    monkeypatch.setattr(Tokenizer, "load", ColourTokenizer.load)
+
+
 @pytest.fixture
 def parts_by_colour(monkeypatch):
-    """`load` of the pipeline's parts finds the two classes above."""
-    monkeypatch.setattr(pipeline, "Encoder", ColourEncoder)
-    monkeypatch.setattr(pipeline, "Tokenizer", ColourTokenizer)
+    parts_are_colours(monkeypatch)
 
 
 @pytest.fixture
@@ -317,11 +323,11 @@ def test_preset_errors(root, monkeypatch):
         load_pipeline("qiuck", root)
     with pytest.raises(FileNotFoundError, match="cpu has no encoder, index, .*PRESET=cpu.*dvc pull"):
         load_pipeline("cpu", root)
-    assert pipeline.default_preset(root) == "quick"
+    assert artifacts.default_preset(root) == "quick"
     shutil.copytree(root / "reports" / "quick", root / "reports" / "cpu")
-    assert pipeline.default_preset(root) == "cpu"
+    assert artifacts.default_preset(root) == "cpu"
     shutil.rmtree(root / "reports")
-    assert pipeline.default_preset(root) == "cpu"
+    assert artifacts.default_preset(root) == "cpu"
 
 
 def test_editors_see_the_same_public_names():

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kdlib.io import read_json
-from kdlib.notebook import executed_path, read_notebook, stage_of
+from kdlib.compendium.notebook import executed_path, read_notebook, stage_of
+from kdlib.files import read_json
 from kdlib.params import load_params
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 from PIL import Image, ImageOps
 
-from kdlib.io import atomic_path
+from kdlib.files import atomic_path
 
 COLUMNS = ("title", "style", "author", "licence", "picture")
 THUMBNAIL_PX = 128

@@ -12,7 +12,7 @@ TEXT = """# Data card: nine open sticker sets
 
 {pictures:,} pictures of {concepts:,} concepts in {styles} styles, as SVG with names, authors and licences
 (`stickers.parquet`), and {prompts} evaluation prompts (`prompts.csv`). Source: the npm package `{package}`;
-`python -m kdlib.data.stickers build` makes both files anew, with the same bytes.
+`python -m kdlib.data.build` makes both files anew, with the same bytes.
 
 ## Sets
 

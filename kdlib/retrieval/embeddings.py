@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from kdlib.io import atomic_path, read_json, save_array, write_json
+from kdlib.files import atomic_path, file_hash, read_json, save_array, write_json
 from kdlib.types import Embeddings
 
 KIND = "embeddings"
@@ -109,7 +109,15 @@ def check_embeddings(embeddings: Embeddings) -> None:
                              "embeddings are unit vectors, divide each row by its norm")
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def nested_subsets(embeddings: Embeddings, shares: Sequence[float], seed: int) -> dict[float, Embeddings]:
+    """For each share a random part of that size (section 6.3), in the rows' order; the smaller lie in the larger ones.
+
+    Raises ValueError for a share that is not above 0 and at most 1, or that is less than half a picture.
+    """
+    sizes = {share: round(share * len(embeddings)) for share in shares}
+    if bad := [share for share, size in sizes.items() if not 0 < size <= len(embeddings)]:
+        raise ValueError(f"share {bad[0]} of {len(embeddings)} pictures can't be taken; give shares above 0, at most 1")
+    order = np.random.default_rng(seed).permutation(len(embeddings))
+    rows = {share: np.sort(order[:size]) for share, size in sizes.items()}
+    return {share: Embeddings(embeddings.vectors[kept], embeddings.ids[kept], embeddings.encoder_id)
+            for share, kept in rows.items()}

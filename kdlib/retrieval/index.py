@@ -12,9 +12,15 @@ import numpy as np
 from jaxtyping import Float
 
 from kdlib.data.catalogue import Catalogue
-from kdlib.io import atomic_path
+from kdlib.files import atomic_path
 from kdlib.retrieval import inverted
-from kdlib.retrieval.embeddings import STRUCTURE, check_embeddings, open_embeddings, read_manifest, write_embeddings
+from kdlib.retrieval.embeddings import (
+    STRUCTURE,
+    check_embeddings,
+    open_embeddings,
+    read_manifest,
+    write_embeddings,
+)
 from kdlib.types import Embeddings, Neighbours
 
 MARGIN = 8          # candidates fetched beyond k, so that near-ties are settled by exact scores

@@ -12,7 +12,7 @@ import numpy as np
 from faiss.contrib.ondisk import merge_ondisk
 from jaxtyping import Float, Int
 
-from kdlib.io import atomic_path
+from kdlib.files import atomic_path
 
 NUM_CELLS = 20             # the query's own cell and 19 others
 EXACT_UP_TO = 100_000      # so many vectors are searched exhaustively in a few milliseconds

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from kdlib.data.catalogue import Catalogue, folder_catalogue, read_credits, thumbnail
 from kdlib.data.folder import FORMATS, Skipped, list_pictures, read_pictures
-from kdlib.io import atomic_path
+from kdlib.files import atomic_path
 from kdlib.types import Embeddings
 
 COLUMNS = ["id", "reason", "digest", "thumbnail", "vector"]  # of a shard; a file with a reason to skip it has no more

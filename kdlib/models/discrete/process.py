@@ -1,0 +1,430 @@
+"""The discrete diffusion process (paper sections 3 and 6.5, algorithms 1 and 2; after VQ-Diffusion, Gu et al. 2021).
+
+A picture is a row of positions; each holds a code 0 .. V-1 or [MASK] = V. Going forward, from step 0 (the picture) to
+step N (almost all [MASK]), a code is kept, replaced by a random code, or masked; a mask stays a mask. The process knows
+no network: everything takes a callable `denoise(x_t, t, condition) -> logits over x_0`, shapes (b, p), (b,), Condition
+-> (b, p, V).
+
+Two roads, chosen by the schedule. With (near-)pure masking a code, once there, stays: only masked positions matter, a
+step unmasks each of them with one known probability, and only those are sampled. The general road (uniform share above
+`MASKING_TOLERANCE`) keeps a few (b, p, V) tensors. Neither builds anything of size V x V.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from kdlib.models.condition import Condition, concatenate
+
+Denoise = Callable[[Tensor, Tensor, Condition], Tensor]
+
+# Up to this uniform share the process is treated as pure masking. At VQ-Diffusion's 1e-6 a position then differs from
+# the published process with probability 1e-6 * log(1e5), about 1e-5.
+MASKING_TOLERANCE = 1e-5
+
+
+# ---------------------------------------------------------------------------------------------------------- schedule
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Cumulative probabilities of the forward process (the products of Q_1 .. Q_t, section 3).
+
+    num_timesteps  N
+    kind           "linear" (VQ-Diffusion: keep runs from 0.99999 at t=1 to 9e-6 at N) or "cosine" (same ends)
+    uniform_share  probability that a position holds a random code at N; VQ-Diffusion's 1e-6 is in effect pure masking
+
+    `keep`, `mask` and `uniform` are float64 (N+1,), index 0 being the untouched picture; they sum to 1 at every t.
+    `uniform` is the whole probability of a draw over all V codes, of which the original code is one.
+    """
+
+    num_timesteps: int
+    kind: str = "linear"
+    uniform_share: float = 1e-6
+
+    def __post_init__(self):
+        if self.num_timesteps < 2:
+            raise ValueError(f"num_timesteps is {self.num_timesteps}; a schedule needs at least 2")
+        if self.kind not in ("linear", "cosine"):
+            raise ValueError(f"schedule kind is {self.kind!r}; choose 'linear' or 'cosine'")
+        if not 0 <= self.uniform_share < 0.9:
+            raise ValueError(f"uniform_share is {self.uniform_share}; it must be at least 0 and below 0.9")
+
+    @cached_property
+    def _ramp(self) -> Tensor:
+        """0 at t=1, 1 at t=N."""
+        line = torch.linspace(0, 1, self.num_timesteps, dtype=torch.float64)
+        return line if self.kind == "linear" else torch.sin(line * torch.pi / 2) ** 2
+
+    @cached_property
+    def keep(self) -> Tensor:
+        return _with_start(1.0, 0.99999 + (9e-6 - 0.99999) * self._ramp)
+
+    @cached_property
+    def uniform(self) -> Tensor:
+        first = min(1e-6, self.uniform_share)
+        return _with_start(0.0, first + (self.uniform_share - first) * self._ramp)
+
+    @cached_property
+    def mask(self) -> Tensor:
+        return (1 - self.keep - self.uniform).clamp(min=0)
+
+    @property
+    def pure_masking(self) -> bool:
+        return self.uniform_share <= MASKING_TOLERANCE
+
+    def to_dict(self) -> dict:
+        """What JSON keeps; `Schedule(**that)` is equal to this one."""
+        return asdict(self)
+
+
+def _with_start(start: float, values: Tensor) -> Tensor:
+    return torch.cat([torch.tensor([start], dtype=values.dtype), values])
+
+
+def _at(values: Tensor, t: Tensor) -> Tensor:
+    """values[t], shaped (b, 1, 1) to go with (b, p, V)."""
+    return values.to(t.device)[t][:, None, None]
+
+
+# ------------------------------------------------------------------------------------------------- random numbers
+
+
+def random_uniform(shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> Tensor:
+    """float64 in [0, 1), drawn where the generator lives: a CPU generator gives the same numbers on every device."""
+    source = generator.device if generator is not None else device
+    return torch.rand(shape, generator=generator, device=source, dtype=torch.float64).to(device)
+
+
+def sample_categorical(probabilities: Float[Tensor, "rows codes"],
+                       generator: torch.Generator | None = None) -> Int[Tensor, " rows"]:
+    """One index per row by inverting the float64 cumulative sum; rows need not sum to 1.
+
+    An index of probability 0 is never drawn, and tails are not cut as they are by Gumbel noise in float32.
+    """
+    cumulative = probabilities.double().cumsum(-1)
+    total = cumulative[:, -1:]
+    aim = random_uniform((len(probabilities), 1), generator, probabilities.device) * total
+    aim = torch.minimum(aim, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, aim, right=True).squeeze(-1)
+
+
+# ------------------------------------------------------------------------------------------ the process (section 3)
+
+
+def q_sample(schedule: Schedule, x_0: Int[Tensor, "batch positions"], t: Int[Tensor, " batch"], num_codes: int,
+             generator: torch.Generator | None = None) -> Int[Tensor, "batch positions"]:
+    """x_t ~ q(x_t | x_0), in one jump (section 3; algorithm 1 line 9)."""
+    draw = random_uniform(tuple(x_0.shape), generator, x_0.device)
+    mask, uniform = _at(schedule.mask, t)[..., 0], _at(schedule.uniform, t)[..., 0]
+    random_codes = (random_uniform(tuple(x_0.shape), generator, x_0.device) * num_codes).to(x_0.dtype)
+    x_t = torch.where(draw < mask + uniform, random_codes, x_0)
+    return torch.where(draw < mask, torch.full_like(x_0, num_codes), x_t)
+
+
+def posterior(schedule: Schedule, x_t: Int[Tensor, "batch positions"], p_x0: Float[Tensor, "batch positions codes"],
+              s: Int[Tensor, " batch"], t: Int[Tensor, " batch"]) -> Float[Tensor, "batch positions codes+1"]:
+    """sum over x_0 of q(x_s | x_t, x_0) p(x_0), for any s < t (section 3, p_theta; s = t-1 there). Last column: [MASK].
+
+    In closed form, in p_x0's dtype, with a handful of (b, p, V) tensors. With keep a, uniform b = uniform / V:
+    x_t a mask:    P(x_s = k) = (mask_t - mask_s) / mask_t * (a_s p_k + b_s) / (1 - mask_s),  P(MASK) = mask_s / mask_t
+    x_t a code j:  P(x_s = k) = ([k=j] a_ts + b_ts) (a_s r_k + b_s sum r),  r_i = p_i / ([i=j] a_t + b_t)
+    Without a uniform share a code can only come from itself, so it stays whatever p_x0 says. At s = 0 this is p_x0.
+    """
+    num_codes = p_x0.shape[-1]
+    keep_s, keep_t = _at(schedule.keep, s), _at(schedule.keep, t)
+    uniform_s, uniform_t = _at(schedule.uniform, s), _at(schedule.uniform, t)
+    mask_s, mask_t = _at(schedule.mask, s), _at(schedule.mask, t)
+    alive_s = keep_s + uniform_s
+    keep_ts = keep_t / keep_s
+    b_ts = ((keep_s * uniform_t - keep_t * uniform_s) / (keep_s * alive_s)).clamp(min=0) / num_codes
+    b_s, b_t = uniform_s / num_codes, uniform_t / num_codes
+    unmask = (mask_t - mask_s) / (mask_t * alive_s)
+    scale, own = torch.where(b_t > 0, 1 / b_t, 0), 1 / (keep_t + b_t)
+    a_s, a_ts, b_ts, b_s, scale, own, from_mask, stay = (
+        c.to(p_x0.dtype) for c in (keep_s, keep_ts, b_ts, b_s, scale, own, unmask, mask_s / mask_t))
+
+    masked = (x_t == num_codes)[..., None]
+    code = x_t.clamp(max=num_codes - 1)[..., None]
+    p_own = torch.where(scale > 0, p_x0.gather(-1, code), 1)
+    r = (p_x0 * scale).scatter(-1, code, p_own * own)
+    before = a_s * r + b_s * r.sum(-1, keepdim=True)
+    from_code = (b_ts * before).scatter_add(-1, code, a_ts * before.gather(-1, code))
+    codes = torch.where(masked, from_mask * (a_s * p_x0 + b_s), from_code)
+    return torch.cat([codes, torch.where(masked, stay, 0)], dim=-1)
+
+
+# ---------------------------------------------------------------------------------- training (equation 1, algorithm 1)
+
+
+def loss_terms(schedule: Schedule, logits: Float[Tensor, "batch positions codes"],
+               x_0: Int[Tensor, "batch positions"], x_t: Int[Tensor, "batch positions"],
+               t: Int[Tensor, " batch"]) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """L_{t-1} (L_0 at t = 1) and L_x0 = -log p(x_0 | x_t) of equation 1, one number a row, in nats per position.
+
+    Under pure masking codes that are still there count as known, so both are cross-entropies over masked positions, and
+    L_{t-1} is L_x0 times the probability that a mask of step t is a code at step t-1.
+    """
+    num_codes = logits.shape[-1]
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    if schedule.pure_masking:
+        target = x_0.long().masked_fill(x_t != num_codes, -1)
+        nll = F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=-1, reduction="none")
+        x0_term = nll.view(x_0.shape).mean(1)
+        mask_t, mask_s = schedule.mask.to(t.device)[t], schedule.mask.to(t.device)[t - 1]
+        return ((mask_t - mask_s) / mask_t).to(x0_term.dtype) * x0_term, x0_term
+    log_p = logits.log_softmax(-1)
+    nll = -log_p.gather(-1, x_0.long()[..., None]).squeeze(-1)
+    exact = torch.zeros_like(log_p).scatter(-1, x_0.long()[..., None], 1)
+    q = posterior(schedule, x_t, exact, t - 1, t)
+    p = posterior(schedule, x_t, log_p.exp(), t - 1, t).clamp(min=torch.finfo(log_p.dtype).tiny)
+    divergence = (torch.xlogy(q, q) - q * p.log()).sum(-1)
+    return torch.where(t[:, None] == 1, nll, divergence).mean(1), nll.mean(1)
+
+
+def prior_term(schedule: Schedule, num_codes: int) -> float:
+    """L_N of equation 1, nats per position: KL from q(x_N | x_0) to p(x_N) = mask with mask_N, else any code alike."""
+    keep, uniform = schedule.keep[-1], schedule.uniform[-1]
+    q = torch.full((num_codes,), float(uniform) / num_codes, dtype=torch.float64)
+    q[0] += keep
+    return float((torch.xlogy(q, q) - q * ((keep + uniform) / num_codes).log()).sum())
+
+
+class ImportanceTimes(nn.Module):
+    """Draws t in proportion to the root of a running mean of L_{t-1}^2, once each t has 10 counts; uniform before.
+
+    A tenth of the draws stays uniform, which bounds the weights 1 / (N P(t)) by 10. `update` wants the pairs of all
+    processes (gather them first). A buffer module, so that its statistics are saved and moved with a model.
+    """
+
+    def __init__(self, num_timesteps: int):
+        super().__init__()
+        self.register_buffer("mean_square", torch.zeros(num_timesteps, dtype=torch.float64))
+        self.register_buffer("counts", torch.zeros(num_timesteps, dtype=torch.int64))
+
+    def probabilities(self) -> Float[Tensor, " timesteps"]:
+        """P(t) for t = 1 .. N, float64."""
+        flat = torch.full_like(self.mean_square, 1 / len(self.counts))
+        weights = self.mean_square.sqrt()
+        if self.counts.min() < 10 or weights.sum() == 0:
+            return flat
+        return 0.9 * weights / weights.sum() + 0.1 * flat
+
+    def draw(self, batch: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """t (batch,) int64 in 1 .. N and P(t) (batch,) float64."""
+        p = self.probabilities()
+        index = sample_categorical(p.expand(batch, -1), generator)
+        return index + 1, p[index]
+
+    def update(self, t: Int[Tensor, " batch"], terms: Float[Tensor, " batch"]) -> None:
+        """Moves the running mean of each t by 0.1 for every one of its terms, however often that t is in the batch."""
+        index = (t - 1).to(self.counts.device)
+        square = terms.detach().to(self.mean_square) ** 2
+        counts = torch.zeros_like(self.counts).index_add(0, index, torch.ones_like(index))
+        means = torch.zeros_like(self.mean_square).index_add(0, index, square) / counts.clamp(min=1)
+        self.mean_square.lerp_(means, 1 - 0.9 ** counts.double())
+        self.counts += counts
+
+
+def training_loss(schedule: Schedule, denoise: Denoise, x_0: Int[Tensor, "batch positions"], condition: Condition,
+                  num_codes: int, xi: float = 5e-4, times: ImportanceTimes | None = None,
+                  generator: torch.Generator | None = None) -> tuple[Float[Tensor, ""], Tensor, Tensor]:
+    """Algorithm 1 lines 8 to 14: L_0 at t = 1, else L_{t-1} + xi L_x0, divided by P(t): with xi = 0 the mean is an
+    unbiased estimate of L_0 + .. + L_{N-1}, in nats per position, whatever t was drawn from.
+
+    x_0 (b, p) codes; `times` None means t uniform in 1 .. N. Returns the mean loss, t (b,) and L_{t-1} (b,) detached,
+    which go to `times.update`. Besides the logits a pass holds their float32 softmax; the general road about ten such.
+    """
+    if times is None:
+        t = (random_uniform((len(x_0),), generator, x_0.device) * schedule.num_timesteps).long() + 1
+        probability = torch.full((len(x_0),), 1 / schedule.num_timesteps, dtype=torch.float64, device=x_0.device)
+    else:
+        t, probability = (value.to(x_0.device) for value in times.draw(len(x_0), generator))
+    x_t = q_sample(schedule, x_0, t, num_codes, generator)
+    terms, x0_terms = loss_terms(schedule, denoise(x_t, t, condition), x_0, x_t, t)
+    rows = terms + xi * torch.where(t > 1, x0_terms, 0)
+    return (rows / probability.to(rows.dtype)).mean(), t, terms.detach()
+
+
+@torch.no_grad()
+def variational_bound(schedule: Schedule, denoise: Denoise, x_0: Int[Tensor, "batch positions"], condition: Condition,
+                      num_codes: int, generator: torch.Generator | None = None) -> Float[Tensor, " terms"]:
+    """L_0 .. L_N of equation 1 (float64, nats per position, batch mean); their sum bounds -log p(x_0) from above.
+
+    Takes N passes of the network; each L_{t-1} is estimated with one x_t per picture.
+    """
+    terms = []
+    for t in range(1, schedule.num_timesteps + 1):
+        times = torch.full((len(x_0),), t, device=x_0.device)
+        x_t = q_sample(schedule, x_0, times, num_codes, generator)
+        terms.append(loss_terms(schedule, denoise(x_t, times, condition), x_0, x_t, times)[0].double().mean().cpu())
+    return torch.stack([*terms, torch.tensor(prior_term(schedule, num_codes), dtype=torch.float64)])
+
+
+# -------------------------------------------------------------------------------- prediction: guidance and truncation
+
+
+def truncate(log_p: Float[Tensor, "rows codes"], rate: float) -> Float[Tensor, "rows codes"]:
+    """Keeps each row's most probable codes until their mass reaches `rate` (VQ-Diffusion's truncation), renormalised.
+
+    The most probable code is always kept. rate 1 changes nothing.
+    """
+    if not 0 < rate <= 1:
+        raise ValueError(f"truncation rate is {rate}; it must be above 0 and at most 1 (1 keeps every code)")
+    if rate == 1:
+        return log_p
+    ordered, index = log_p.sort(dim=-1, descending=True)
+    mass = ordered.exp()
+    before = mass.cumsum(-1) - mass  # 0 for the most probable code, which therefore stays
+    ordered = ordered.masked_fill(before >= rate, -torch.inf).log_softmax(-1)
+    return torch.empty_like(log_p).scatter(-1, index, ordered)
+
+
+def predict_x0(denoise: Denoise, x_t: Int[Tensor, "batch positions"], t: Int[Tensor, " batch"], condition: Condition,
+               where: Bool[Tensor, "batch positions"], guidance_scale: float = 1.0,
+               truncation: float = 1.0) -> Float[Tensor, "chosen codes"]:
+    """log p(x_0) at the positions chosen by `where` (row after row), guided and truncated; float32 (float64 if given).
+
+    Guidance (section 6.5) extrapolates log p(x_0), not the posterior, from the null condition y' = 0 by guidance_scale,
+    and renormalises. Both predictions come from one batch of 2b rows. Scale 1 is one plain pass.
+    """
+    if guidance_scale == 1:
+        return truncate(_log_softmax(denoise(x_t, t, condition)[where]), truncation)
+    pair = denoise(torch.cat([x_t, x_t]), torch.cat([t, t]), concatenate(condition, condition.null()))
+    given, null = (_log_softmax(half[where]) for half in pair.chunk(2))
+    return truncate((null + guidance_scale * (given - null)).log_softmax(-1), truncation)
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    return (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
+
+
+# ---------------------------------------------------------------------------------------------- samplers (algorithm 2)
+
+
+def sampling_times(num_timesteps: int, num_steps: int) -> list[int]:
+    """num_steps + 1 falling times, evenly spread from N (all masked) to 0 (the picture)."""
+    if not 1 <= num_steps <= num_timesteps:
+        raise ValueError(f"num_steps is {num_steps}; it must lie in 1 .. {num_timesteps}, the model's timesteps")
+    return [num_timesteps * (num_steps - i) // num_steps for i in range(num_steps + 1)]
+
+
+def prior_sample(schedule: Schedule, batch: int, num_positions: int, num_codes: int,
+                 generator: torch.Generator | None = None, device: torch.device | str = "cpu") -> Tensor:
+    """x_N (batch, num_positions) int64: all [MASK] (algorithm 2 line 5); with a uniform share, a draw from p(x_N)."""
+    x = torch.full((batch, num_positions), num_codes, device=device)
+    if schedule.pure_masking:
+        return x
+    code = (random_uniform((batch, num_positions), generator, x.device) * num_codes).long()
+    return torch.where(random_uniform((batch, num_positions), generator, x.device) < schedule.mask[-1].item(), x, code)
+
+
+@torch.no_grad()
+def sample_ancestral(denoise: Denoise, schedule: Schedule, condition: Condition, num_codes: int, num_positions: int,
+                     num_steps: int, *, guidance_scale: float = 1.0, truncation: float = 1.0,
+                     generator: torch.Generator | None = None,
+                     progress: bool = False) -> Int[Tensor, "batch positions"]:
+    """Algorithm 2 in any number of steps: each step samples p(x_s | x_t, y) by the posterior from t straight to s.
+
+    Returns codes (len(condition), num_positions) int64. num_steps passes of the network, of 2b rows when guided.
+    A step holds the network's logits; under pure masking, besides, (m, V) float64 for the m positions that unmask now
+    (about b p / num_steps), else about ten (b, p, V) float32. `progress` shows a bar on stderr.
+    """
+    predict = partial(predict_x0, denoise, condition=condition, guidance_scale=guidance_scale, truncation=truncation)
+    step = _masking_step if schedule.pure_masking else _general_step
+    x = prior_sample(schedule, len(condition), num_positions, num_codes, generator, condition.query.device)
+    times = sampling_times(schedule.num_timesteps, num_steps)
+    for t, s in tqdm(list(zip(times, times[1:], strict=False)), desc="sampling", disable=not progress):
+        x = step(predict, schedule, x, s, t, num_codes, generator)
+    return x
+
+
+def _masking_step(predict: Callable, schedule: Schedule, x_t: Tensor, s: int, t: int, num_codes: int,
+                  generator: torch.Generator | None) -> Tensor:
+    """x_s under pure masking: a mask becomes a code with probability 1 - mask_s / mask_t, drawn from p(x_0)."""
+    unmask = 1 - (schedule.mask[s] / schedule.mask[t]).item()
+    where = (x_t == num_codes) & (random_uniform(tuple(x_t.shape), generator, x_t.device) < unmask)
+    log_p = predict(x_t, torch.full((len(x_t),), t, device=x_t.device), where=where)
+    return x_t.masked_scatter(where, sample_categorical(log_p.exp(), generator))
+
+
+def _general_step(predict: Callable, schedule: Schedule, x_t: Tensor, s: int, t: int, num_codes: int,
+                  generator: torch.Generator | None) -> Tensor:
+    """x_s by the full posterior, which may also replace codes."""
+    s_row, t_row = (torch.full((len(x_t),), time, device=x_t.device) for time in (s, t))
+    log_p = predict(x_t, t_row, where=torch.ones_like(x_t, dtype=torch.bool))
+    p_x_s = posterior(schedule, x_t, log_p.exp().view(*x_t.shape, num_codes), s_row, t_row)
+    return sample_categorical(p_x_s.flatten(0, 1), generator).view(x_t.shape)
+
+
+def _require_masking(schedule: Schedule, sampler: str) -> None:
+    if not schedule.pure_masking:
+        raise ValueError(f"{sampler} needs pure masking, but the schedule's uniform_share is {schedule.uniform_share}; "
+                         "use sample_ancestral")
+
+
+@torch.no_grad()
+def sample_event_driven(denoise: Denoise, schedule: Schedule, condition: Condition, num_codes: int, num_positions: int,
+                        num_steps: int, *, guidance_scale: float = 1.0, truncation: float = 1.0,
+                        generator: torch.Generator | None = None,
+                        progress: bool = False) -> Int[Tensor, "batch positions"]:
+    """The distribution of `sample_ancestral` under pure masking, without the steps in which nothing happens.
+
+    The step in which each position unmasks does not depend on the codes, so all are drawn beforehand; a row then goes
+    from one of its events to the next. Rows are at their own times, so the network runs as often as the busiest row has
+    events: at most min(num_positions, num_steps). Memory as in `sample_ancestral`.
+    """
+    _require_masking(schedule, "sample_event_driven")
+    x = prior_sample(schedule, len(condition), num_positions, num_codes, generator, condition.query.device)
+    times = torch.tensor(sampling_times(schedule.num_timesteps, num_steps))
+    still_masked = schedule.mask[times] / schedule.mask[-1]
+    draw = random_uniform(tuple(x.shape), generator, x.device)
+    event = torch.searchsorted((1 - still_masked[1:]).to(x.device), draw, right=True).clamp(max=num_steps - 1)
+    times = times.to(x.device)
+    with tqdm(total=x.numel(), desc="sampling", unit="positions", disable=not progress) as bar:
+        while len(rows := (x == num_codes).any(1).nonzero()[:, 0]):
+            pending = event[rows].masked_fill(x[rows] != num_codes, num_steps)
+            now = pending.amin(1)
+            where = pending == now[:, None]
+            here = Condition(condition.query[rows], condition.neighbours[rows])
+            log_p = predict_x0(denoise, x[rows], times[now], here, where, guidance_scale, truncation)
+            x[rows] = x[rows].masked_scatter(where, sample_categorical(log_p.exp(), generator))
+            bar.update(len(log_p))
+    return x
+
+
+@torch.no_grad()
+def sample_by_purity(denoise: Denoise, schedule: Schedule, condition: Condition, num_codes: int, num_positions: int,
+                     num_steps: int, *, guidance_scale: float = 1.0, truncation: float = 1.0,
+                     purity_weight: float = 1.0, generator: torch.Generator | None = None,
+                     progress: bool = False) -> Int[Tensor, "batch positions"]:
+    """Improved VQ-Diffusion (Tang et al., 2022): a step unmasks the schedule's number of positions, drawn by purity.
+
+    Purity is max p(x_0) of a position; positions are drawn without replacement in proportion to it, their codes from
+    p(x_0) sharpened by the power 1 + purity_weight * purity. Not the model's own distribution: fewer, surer steps.
+    Their settings: truncation 0.86, or guidance 5 without truncation. Holds (masked positions, V) besides the logits.
+    """
+    _require_masking(schedule, "sample_by_purity")
+    x = prior_sample(schedule, len(condition), num_positions, num_codes, generator, condition.query.device)
+    times = sampling_times(schedule.num_timesteps, num_steps)
+    for t, s in tqdm(list(zip(times, times[1:], strict=False)), desc="sampling", disable=not progress):
+        masked = x == num_codes
+        num_left = round(num_positions * (schedule.mask[s] / schedule.mask[-1]).item())
+        t_row = torch.full((len(x),), t, device=x.device)
+        log_p = predict_x0(denoise, x, t_row, condition, masked, guidance_scale, truncation)
+        purity = log_p.amax(-1).exp()
+        rank = torch.full(x.shape, torch.inf, dtype=torch.float64, device=x.device).masked_scatter(
+            masked, -torch.log1p(-random_uniform((len(purity),), generator, x.device)) / purity.double()).argsort(1)
+        num_now = masked[0].sum().item() - num_left
+        chosen = torch.zeros_like(masked).scatter(1, rank[:, :num_now], True)
+        sharp = (log_p * (1 + purity_weight * purity[:, None])).softmax(-1)[chosen[masked]]
+        x = x.masked_scatter(chosen, sample_categorical(sharp, generator))
+    return x

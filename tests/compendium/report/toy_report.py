@@ -1,0 +1,104 @@
+"""The results of a compendium so small that its report is built in seconds, for the tests of the report."""
+
+import hashlib
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
+
+from kdlib.compendium import figures
+from kdlib.compendium.notebook import normalise, write_notebook
+from kdlib.compendium.report.site import DOCS
+from kdlib.files import write_json
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><circle cx="8" cy="8" r="5" fill="red"/></svg>'
+WIDE = f"## {'a_long_' * 12}name\n\n`{'call(with.long_' * 9}names)`"  # nowhere to break at 400 px
+FORMULA = r"""
+$$ \mathrm{knn}(I, k) := \underset{h \in \mathcal{H}}{\mathrm{arg\,min}^k}\ \mathbf{s}(f_{img}(I), h) $$
+
+with $\lambda = 8$; [more](10_variant.ipynb)"""
+PAGES = ["00_tour", "10_variant-blue", "10_variant-green"]
+RESULTS = [*(f"notebooks/{page}.ipynb" for page in PAGES), "index/metrics.json", "variant/blue/metrics.json",
+           "variant/blue/pictures.json"]
+DEPS = ["kdlib/io.py", *(f"reports/${{item.preset}}/{name}" for name in RESULTS)]
+
+PROMPTS = ["an <apple>", "a Blue bird"]
+SHEET_COLOURS = ["red", "blue", "lime", "black", "yellow"]
+LOCKED_DEPS = [{"path": "notebooks/x.ipynb", "md5": "1" * 32}, {"path": "data/stickers.parquet", "md5": "2" * 32},
+               {"path": "data/prompts.csv", "md5": "3" * 32}]
+
+CLAIMS = [{"claim": "It <finds> most", "place": "Fig. 3", "paper": "a curve", "ours": {
+               "stage": "variant/blue", "key": "recall.at_10", "what": "recall", "holds": "above 0.5"}},
+          {"claim": "Ten are best", "place": "Fig. 5", "paper": "of five", "ours": {
+              "stage": "variant/older", "key": "recall.at_10", "what": "recall", "holds": "below 1"}},
+          {"claim": "People like it", "place": "Table 1", "paper": "72%", "cannot": "nobody was asked"}]
+
+
+def toy_results(root: Path) -> None:
+    """All that a report is made of, at a preset `toy`; the tour was run again since DVC last ran it."""
+    (root / "params.yaml").write_text("toy: {seed: 3}\n")
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"report": {"deps": DEPS}}}))
+    results = root / "reports" / "toy"
+    for folder in ("data", "docs", "notebooks", "reports/toy/notebooks", "reports/toy/generation/pictures"):
+        (root / folder).mkdir(parents=True)
+    for name in DOCS:
+        (root / "docs" / f"{name}.md").write_text(f"# For {name}\n\nChange a number.\n")
+    pd.DataFrame({"id": ["noto:red-apple"], "title": ["red apple"], "style": ["noto"], "author": ["Goo & Co"],
+                  "licence": ["Apache-2.0"], "svg": [SVG]}).to_parquet(root / "data" / "stickers.parquet")
+    output = toy_picture("three green squares")
+    cells = [new_markdown_cell(f"# The tour\n\n{WIDE}\n\n{FORMULA}"),
+             new_code_cell("seed: int = 0", metadata={"tags": ["parameters"]}),
+             new_code_cell("seed = 3", metadata={"tags": ["injected-parameters"]}),
+             new_code_cell("grid()", outputs=[output], execution_count=1),
+             new_code_cell("both()", outputs=[toy_table(), toy_picture("a blue square")], execution_count=2)]
+    for number, cell in enumerate(cells):
+        cell["id"] = f"cell-{number}"
+    for name in [*PAGES, "10_variant-of-an-older-matrix"]:
+        write_notebook(normalise(new_notebook(cells=cells)), results / "notebooks" / f"{name}.ipynb")
+    neighbour = {"id": "noto:red-apple", "title": "red apple", "style": "noto", "author": "Goo & Co",
+                 "licence": "Apache-2.0", "score": 0.5}
+    samples = [{"prompt": prompt, "picture": f"{number:03}.png", "seed": 3, "neighbours": [neighbour] * 7}
+               for number, prompt in enumerate(PROMPTS)]
+    for sample in samples:
+        Image.new("RGB", (32, 32), "red").save(results / "generation" / "pictures" / sample["picture"])
+    write_json(results / "generation" / "samples.json", samples)
+    (root / "reports" / "claims.yaml").write_text(yaml.safe_dump(CLAIMS))
+    for stage in ("index", "variant/blue", "variant/older"):
+        write_json(results / stage / "metrics.json", {"recall": {"at_10": 0.61234}, "num_pictures": 12345})
+    toy_sheet(results / "variant" / "blue", ["a pear", PROMPTS[1], "a plum"])
+    (results / "variant" / "blue" / "verdicts.csv").write_text("prompt,seen\na pear,1\n")
+    toy_lock(root)
+
+
+def toy_picture(alt: str):
+    """The output of a cell that shows a figure."""
+    data, metadata = figures.grid([Image.new("RGB", (5, 7), "green")] * 3, alt=alt)._repr_mimebundle_()
+    return new_output("display_data", data=data, metadata=metadata)
+
+
+def toy_table():
+    return new_output("display_data", data={"text/html": pd.DataFrame({"n": [7]}).to_html(), "text/plain": "7"})
+
+
+def toy_sheet(folder: Path, prompts: list[str], size_px: int = 16, columns: int = 2) -> None:
+    """A variant's sheet of pictures, cell n in SHEET_COLOURS[n]."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sheet = Image.new("RGB", (columns * size_px, -(-len(prompts) // columns) * size_px), "white")
+    for number, _ in enumerate(prompts):
+        sheet.paste(Image.new("RGB", (size_px, size_px), SHEET_COLOURS[number]),
+                    (number % columns * size_px, number // columns * size_px))
+    sheet.save(folder / "pictures.png")
+    write_json(folder / "pictures.json", {"size_px": size_px, "columns": columns, "prompts": prompts})
+
+
+def toy_lock(root: Path) -> None:
+    """The dvc.lock of a run of the tour and of one variant."""
+    outs = {"variant@toy-blue": ["notebooks/10_variant-blue.ipynb", "variant/blue/verdicts.csv"],
+            "tour@toy": ["notebooks/00_tour.ipynb"]}
+    stages = {stage: {"deps": LOCKED_DEPS, "outs": [
+        {"path": f"reports/toy/{name}", "md5": hashlib.md5((root / "reports/toy" / name).read_bytes()).hexdigest()}
+        for name in names]} for stage, names in outs.items()}
+    stages["tour@toy"]["outs"][0]["md5"] = "0" * 32
+    (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
