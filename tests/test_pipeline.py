@@ -231,7 +231,7 @@ def test_bad_arguments(pipe, arguments, message):
 def test_a_prompt_is_a_string(prompt):
     """Called past beartype, which guards the signature only in tests."""
     with pytest.raises(ValueError, match="the prompt is .*; say in words"):
-        getattr(pipeline.check_prompt, "__wrapped__", pipeline.check_prompt)(prompt)
+        getattr(artifacts.check_prompt, "__wrapped__", artifacts.check_prompt)(prompt)
 
 
 def test_a_swapped_index_with_its_own_catalogue(pipe, tmp_path):
