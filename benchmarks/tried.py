@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from benchmarks.contenders import OURS, SHAPES, Contender, Shape, make_contender
 from benchmarks.machine import describe_machine, seconds, write_table
+from kdlib.models import attention
 from kdlib.models.condition import concatenate
 from kdlib.models.discrete import process as discrete
-from kdlib.models import attention
 from kdlib.models.discrete.transformer import Block
 
 STEPS_TIMED = 3  # consecutive sampling steps of one measurement

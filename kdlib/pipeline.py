@@ -12,13 +12,10 @@ from PIL import Image
 
 from kdlib.artifacts import KIND, check_prompt, find_parts, is_saved
 from kdlib.data.catalogue import Catalogue, sticker_catalogue
-from kdlib.data.pixels import to_pil
 from kdlib.encoder import Encoder
 from kdlib.files import atomic_path, read_json, write_json
+from kdlib.models.backbone import Backbone, load_backbone
 from kdlib.models.condition import Condition
-from kdlib.models.discrete.denoiser import ConditionedDenoiser
-from kdlib.models.discrete.process import sample_ancestral
-from kdlib.models.discrete.tokenizer import Tokenizer
 from kdlib.params import load_preset
 from kdlib.retrieval import Index, open_index
 from kdlib.retrieval.embeddings import check_encoder
@@ -28,34 +25,31 @@ SETTINGS = ("k", "guidance_scale", "num_steps")
 
 
 class Pipeline:
-    """Encoder, index, tokenizer and denoiser, joined to turn text into pictures.
+    """Encoder, index and a generator, joined to turn text into pictures.
 
-    encoder    f_img and f_txt of the paper           tokenizer  the VQGAN: D of algorithm 2
-    index      H, the pictures to retrieve from       denoiser   p(x_0 | x_t, y) and its schedule
+    encoder    f_img and f_txt of the paper
+    index      H, the pictures to retrieve from
+    backbone   the generator, `kdlib.models.backbone.Backbone`
     catalogue  whose pictures those are (an index that carries its own catalogue needs none)
     settings   {"k", "guidance_scale", "num_steps"}: what a call uses where it is told nothing else
 
     Raises ValueError when the parts were not made for each other.
     """
 
-    def __init__(self, encoder: Encoder, index: Index, tokenizer: Tokenizer, denoiser: ConditionedDenoiser,
-                 settings: dict, catalogue: Catalogue | None = None):
-        config = denoiser.config
-        for part, wanted, found in [("encoder", config.encoder_id, encoder.identity),
-                                    ("tokenizer", config.tokenizer_id, tokenizer.identity)]:
-            if wanted and wanted != found:
-                raise ValueError(f"the denoiser was trained with {part} {wanted}, but this is {part} {found}; "
-                                 "load parts of one preset or one saved pipeline")
+    def __init__(self, encoder: Encoder, index: Index, backbone: Backbone, settings: dict,
+                 catalogue: Catalogue | None = None):
+        if backbone.encoder_id and backbone.encoder_id != encoder.identity:
+            raise ValueError(f"the generator was trained with encoder {backbone.encoder_id}, but this is encoder "
+                             f"{encoder.identity}; load parts of one preset or one saved pipeline")
         check_encoder(index.encoder_id, encoder.identity, "the index")
         if settings.keys() != set(SETTINGS):
             raise ValueError(f"settings are {sorted(settings)}; give {', '.join(SETTINGS)}")
-        self.encoder, self.index, self.catalogue, self.settings = encoder, index, catalogue, dict(settings)
-        self.tokenizer, self.denoiser = tokenizer.eval(), denoiser.eval()
+        self.encoder, self.index, self.backbone = encoder, index, backbone
+        self.catalogue, self.settings = catalogue, dict(settings)
 
     def to(self, device: str | torch.device) -> Pipeline:
-        """Moves the networks that make pictures to a device; returns the pipeline itself."""
-        self.tokenizer.to(device)
-        self.denoiser.to(device)
+        """Moves the generator to a device; returns the pipeline itself."""
+        self.backbone.to(device)
         return self
 
     def __call__(self, prompt: str, k: int | None = None, num_images: int = 1, guidance_scale: float | None = None,
@@ -125,13 +119,8 @@ class Pipeline:
         scale = self._setting("guidance_scale", guidance_scale)
         if not math.isfinite(scale):
             raise ValueError(f"guidance_scale = {scale} must be a finite number; 1 is no guidance")
-        device = next(self.denoiser.parameters()).device
-        config = self.denoiser.config
-        codes = sample_ancestral(self.denoiser, self.denoiser.schedule, condition.to(device), config.num_codes,
-                                 config.num_positions, self._setting("num_steps", num_steps), guidance_scale=scale,
-                                 generator=torch.Generator().manual_seed(seed), progress=True)
-        with torch.no_grad():
-            return to_pil(self.tokenizer.decode(codes))
+        return self.backbone.draw(condition, self._setting("num_steps", num_steps), scale,
+                                  torch.Generator().manual_seed(seed))
 
     def nearest(self, images: list[Image.Image], query: Float[np.ndarray, " dim"], num: int) -> list[Image.Image]:
         """The `num` of some pictures whose own embeddings are nearest to a query (a unit vector), best first."""
@@ -153,8 +142,7 @@ class Pipeline:
         with atomic_path(folder) as temporary:
             temporary.mkdir()
             self.encoder.save(temporary / "encoder")
-            self.tokenizer.save(temporary / "tokenizer")
-            self.denoiser.save(temporary / "denoiser")
+            self.backbone.save(temporary)
             index, catalogue = self.index, self.index.catalogue if self.index.catalogue is not None else self.catalogue
             of_index = None if catalogue is None else catalogue.subset(index.ids)
             Index(index.embeddings, of_index, index.structure, index.num_cells).save(temporary / "index")
@@ -173,8 +161,7 @@ class Pipeline:
     @classmethod
     def _from_parts(cls, parts: dict[str, Path], settings: dict, catalogue: Catalogue | None) -> Pipeline:
         encoder = Encoder.load(parts["encoder"])
-        pipe = cls(encoder, open_index(parts["index"], encoder.identity), Tokenizer.load(parts["tokenizer"]),
-                   ConditionedDenoiser.load(parts["denoiser"]), settings, catalogue)
+        pipe = cls(encoder, open_index(parts["index"], encoder.identity), load_backbone(parts), settings, catalogue)
         return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def _setting(self, name: str, value):

@@ -16,7 +16,9 @@ from kdlib.data.catalogue import Catalogue
 from kdlib.data.pixels import to_pil
 from kdlib.encoder import Encoder
 from kdlib.files import read_json, write_json
+from kdlib.models.backbone import load_backbone
 from kdlib.models.condition import Condition
+from kdlib.models.discrete.backbone import DiscreteBackbone
 from kdlib.models.discrete.denoiser import ConditionedDenoiser, DenoiserConfig
 from kdlib.models.discrete.process import Schedule, sample_ancestral
 from kdlib.models.discrete.tokenizer import Tokenizer
@@ -55,7 +57,7 @@ class ColourEncoder(Encoder):
 class ColourTokenizer(Tokenizer):
     """Code c is a flat square of grey level c; the interface of Tokenizer without its networks."""
 
-    identity = "greys"
+    identity, size_px = "greys", 12
 
     def __init__(self):
         torch.nn.Module.__init__(self)
@@ -103,7 +105,7 @@ def sticker_embeddings():
 def make_pipe():
     table = sticker_table().set_index("id")
     catalogue = Catalogue(table.assign(picture=table["svg"].str.encode("utf-8")))
-    return Pipeline(ColourEncoder(), Index(sticker_embeddings()), ColourTokenizer(), make_denoiser(),
+    return Pipeline(ColourEncoder(), Index(sticker_embeddings()), DiscreteBackbone(make_denoiser(), ColourTokenizer()),
                     {"k": 3, "guidance_scale": 2.0, "num_steps": 5}, catalogue)
 
 
@@ -115,7 +117,8 @@ def make_root(folder):
                                         "cpu: {k: 2}\n")
     (folder / "dvc.yaml").write_text("stages: {}\n")
     reports = folder / "reports" / "quick"
-    for part, stage in [(pipe.encoder, "encoder"), (pipe.tokenizer, "tokenizer"), (pipe.denoiser, "training")]:
+    denoiser, tokenizer = pipe.backbone.denoiser, pipe.backbone.tokenizer
+    for part, stage in [(pipe.encoder, "encoder"), (tokenizer, "tokenizer"), (denoiser, "training")]:
         part.save(reports / stage / "model")
     save_embeddings(reports / "index" / "training", pipe.index.embeddings)
     (folder / "data").mkdir()
@@ -164,9 +167,9 @@ def test_a_call_is_algorithm_2(pipe):
     query = pipe.encoder.encode_texts(["blue"])
     vectors = pipe.index.search(query, 2).vectors
     y = Condition(torch.tensor(query).repeat(3, 1), torch.tensor(vectors).repeat(3, 1, 1))
-    codes = sample_ancestral(pipe.denoiser, pipe.denoiser.schedule, y, 7, 9, 4, guidance_scale=1.5,
+    codes = sample_ancestral(pipe.backbone.denoiser, pipe.backbone.denoiser.schedule, y, 7, 9, 4, guidance_scale=1.5,
                              generator=torch.Generator().manual_seed(11))
-    assert (pixels(out.images) == pixels(to_pil(pipe.tokenizer.decode(codes)))).all()
+    assert (pixels(out.images) == pixels(to_pil(pipe.backbone.tokenizer.decode(codes)))).all()
 
 
 def test_the_seed_decides(pipe):
@@ -252,16 +255,51 @@ def test_another_encoders_index_is_refused(pipe):
 
 def test_parts_must_belong_together(pipe):
     settings = pipe.settings
-    for denoiser, message in [(make_denoiser("x1"), "trained with encoder x1, but this is encoder colours"),
-                              (make_denoiser(tokenizer_id="x2"), "trained with tokenizer x2, but this is .* greys")]:
-        with pytest.raises(ValueError, match=message):
-            Pipeline(pipe.encoder, pipe.index, pipe.tokenizer, denoiser, settings)
+    with pytest.raises(ValueError, match="trained with encoder x1, but this is encoder colours"):
+        Pipeline(pipe.encoder, pipe.index, DiscreteBackbone(make_denoiser("x1"), ColourTokenizer()), settings)
+    with pytest.raises(ValueError, match="trained with tokenizer x2, but this is .* greys"):
+        DiscreteBackbone(make_denoiser(tokenizer_id="x2"), ColourTokenizer())
     with pytest.raises(ValueError, match="settings are .'k'.; give k, guidance_scale, num_steps"):
-        Pipeline(pipe.encoder, pipe.index, pipe.tokenizer, pipe.denoiser, {"k": 3})
+        Pipeline(pipe.encoder, pipe.index, pipe.backbone, {"k": 3})
+
+
+class Painter:
+    """A generator of another kind: one flat picture for each row, of the colour of its first neighbour."""
+
+    kind, encoder_id, size_px = "painter", "colours", 7
+
+    def draw(self, condition, num_steps, guidance_scale, generator):
+        colours = (condition.neighbours[:, 0, :3] * 255).to(torch.uint8).tolist()
+        return [Image.new("RGB", (self.size_px, self.size_px), tuple(colour)) for colour in colours]
+
+    def to(self, device):
+        return self
+
+    def save(self, folder):
+        (folder / "denoiser").mkdir()
+
+
+def test_a_generator_of_another_kind_is_a_backbone(pipe):
+    out = Pipeline(pipe.encoder, pipe.index, Painter(), pipe.settings, pipe.catalogue)("red", num_images=2)
+    red = (pipe.index.search(pipe.encoder.encode_texts(["red"]), 1).vectors[0, 0, :3] * 255).astype(np.uint8)
+    assert len(out.images) == 2 and (pixels(out.images) == red).all()
+
+
+def test_a_backbone_is_loaded_by_its_kind(pipe, tmp_path, parts_by_colour):
+    parts = {name: tmp_path / name for name in ("denoiser", "tokenizer")}
+    pipe.backbone.save(tmp_path)
+    loaded = load_backbone(parts)
+    assert loaded.kind == "discrete" and loaded.size_px == 12 and loaded.encoder_id == "colours"
+    write_json(tmp_path / "denoiser" / "config.json", {"kind": "teapot"})
+    with pytest.raises(ValueError, match="denoiser holds a 'teapot'; a generator's kind is one of discrete-denoiser"):
+        load_backbone(parts)
+    (tmp_path / "denoiser" / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match="holds no config.json"):
+        load_backbone(parts)
 
 
 def test_without_a_catalogue_neighbours_are_their_ids(pipe):
-    bare = Pipeline(pipe.encoder, pipe.index, pipe.tokenizer, pipe.denoiser, pipe.settings)
+    bare = Pipeline(pipe.encoder, pipe.index, pipe.backbone, pipe.settings)
     assert bare("red").neighbours[0].title == "a:red"
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from kdlib.artifacts import find_parts
 from kdlib.data.stickers import load_stickers
 from kdlib.encoder import Encoder
-from kdlib.models.discrete.denoiser import ConditionedDenoiser
+from kdlib.models.backbone import load_backbone
 from kdlib.models.discrete.tokenizer import Tokenizer
 from kdlib.params import load_params, load_preset, stage_folder
 from kdlib.pipeline import Pipeline
@@ -99,8 +99,8 @@ def draw_variant(preset: str, prompts: list[str], folder: Path, root: Path, *, k
     """
     parts = find_parts(preset, ("encoder", "index", "tokenizer"), root)
     encoder = Encoder.load(parts["encoder"])
-    pipe = Pipeline(encoder, open_index(parts["index"], encoder.identity), Tokenizer.load(parts["tokenizer"]),
-                    ConditionedDenoiser.load(folder / "model"),
+    backbone = load_backbone({"denoiser": folder / "model", "tokenizer": parts["tokenizer"]})
+    pipe = Pipeline(encoder, open_index(parts["index"], encoder.identity), backbone,
                     {"k": k, "num_steps": sampling_steps, "guidance_scale": guidance_scale})
     _, condition = pipe.retrieve(prompts)
     return [pipe.generate(condition, seed=seed + draw) for draw in range(num_seeds)]

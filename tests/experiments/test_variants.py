@@ -20,6 +20,7 @@ from kdlib.experiments.variants import (
     train_variant,
     training_settings,
 )
+from kdlib.models.discrete.backbone import DiscreteBackbone
 from kdlib.params import load_params
 from kdlib.pipeline import Pipeline
 from kdlib.retrieval import Index
@@ -111,13 +112,13 @@ def test_a_variant_draws_with_the_preset_s_other_parts_and_a_seed_for_each_draw(
     parts_are_colours(monkeypatch)
     settings = {"k": 2, "num_steps": 4, "guidance_scale": 2.0}
     encoder, index, denoiser = ColourEncoder(), Index(sticker_embeddings()), make_denoiser()
-    Pipeline(encoder, index, ColourTokenizer(), denoiser, settings).save_pretrained(tmp_path / "saved")
+    Pipeline(encoder, index, DiscreteBackbone(denoiser, ColourTokenizer()), settings).save_pretrained(tmp_path / "saved")
     for parameter in denoiser.parameters():
         parameter.data.neg_()
     denoiser.save(tmp_path / "mine" / "model")
     drawn = draw_variant(str(tmp_path / "saved"), ["red", "green frog"], tmp_path / "mine", tmp_path, k=2, num_seeds=3,
                          sampling_steps=4, guidance_scale=2.0, seed=5)
-    pipe = Pipeline(encoder, index, ColourTokenizer(), denoiser, settings)
+    pipe = Pipeline(encoder, index, DiscreteBackbone(denoiser, ColourTokenizer()), settings)
     _, condition = pipe.retrieve(["red", "green frog"])
     for number, pictures in enumerate(drawn):
         for picture, other in zip(pictures, pipe.generate(condition, seed=5 + number), strict=True):
