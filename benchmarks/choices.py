@@ -91,8 +91,7 @@ def load_material(preset: str, root: Path) -> Material:
 
 def conditioned(codes: np.ndarray, queries: np.ndarray, near: Neighbours) -> tuple[torch.Tensor, Condition]:
     """Codes and conditions as `training_loss` takes them."""
-    return (torch.from_numpy(codes.astype(np.int64)),
-            Condition(torch.from_numpy(queries), torch.from_numpy(near.vectors)))
+    return torch.from_numpy(codes.astype(np.int64)), Condition.from_numpy(queries, near.vectors)
 
 
 def fresh_pictures(preset: str, root: Path, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
@@ -110,9 +109,8 @@ def mean_loss(denoiser: ConditionedDenoiser, codes: torch.Tensor, condition: Con
     """The loss of algorithm 1, over the pictures and NUM_TIMES draws of t and noise for each; the same draws always."""
     generator, losses = torch.Generator().manual_seed(0), []
     for rows in torch.arange(len(codes)).repeat(NUM_TIMES).split(batch_size):
-        of = Condition(condition.query[rows], condition.neighbours[rows])
-        loss, _, _ = training_loss(denoiser.schedule, denoiser, codes[rows], of, denoiser.config.num_codes,
-                                   generator=generator)
+        loss, _, _ = training_loss(denoiser.schedule, denoiser, codes[rows], condition[rows],
+                                   denoiser.config.num_codes, generator=generator)
         losses += [loss.item()] * len(rows)
     return float(np.mean(losses))
 

@@ -87,8 +87,7 @@ class Pipeline:
                     "guidance_scale": self._setting("guidance_scale", guidance_scale),
                     "num_steps": self._setting("num_steps", num_steps)}
         neighbours, condition = self.retrieve([prompt], settings["k"], index)
-        repeated = Condition(condition.query.expand(num_drawn, -1), condition.neighbours.expand(num_drawn, -1, -1))
-        images = self.generate(repeated, settings["num_steps"], settings["guidance_scale"], seed)
+        images = self.generate(condition.expand(num_drawn), settings["num_steps"], settings["guidance_scale"], seed)
         if num_candidates is not None:
             settings["num_candidates"] = num_candidates
             images = self.nearest(images, condition.query[0].numpy(), num_images)
@@ -106,7 +105,7 @@ class Pipeline:
         check_encoder(index.encoder_id, self.encoder.identity, "the index")
         queries = self.encoder.encode_texts(list(prompts))
         neighbours = index.search(queries, self._setting("k", k))
-        return neighbours, Condition(torch.from_numpy(queries), torch.from_numpy(neighbours.vectors))
+        return neighbours, Condition.from_numpy(queries, neighbours.vectors)
 
     def generate(self, condition: Condition, num_steps: int | None = None, guidance_scale: float | None = None,
                  seed: int = 0) -> list[Image.Image]:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from kdlib import files, weights
-from kdlib.models.condition import Condition, concatenate
 from kdlib.types import Embeddings, Generation
 
 
@@ -110,14 +109,6 @@ def test_hash_sees_names_shapes_types_and_bytes_but_not_order():
 def test_embeddings_must_fit_their_ids():
     with pytest.raises(ValueError, match=r"shape \(3, 5\) do not fit 2 ids"):
         Embeddings(np.ones((3, 5)), np.array(["a", "b"]), "enc")
-
-
-def test_conditions_join_and_nullify():
-    condition = Condition(torch.ones(3, 7), torch.ones(3, 5, 7))
-    pair = concatenate(condition, condition.null())
-    assert len(pair) == 6 and pair.neighbours.shape == (6, 5, 7)
-    assert pair.query[:3].all() and not pair.query[3:].any() and not pair.neighbours[3:].any()
-    assert condition.to(torch.float64).neighbours.dtype == torch.float64
 
 
 def test_a_generation_is_only_what_it_was_given():

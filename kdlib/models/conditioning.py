@@ -102,4 +102,4 @@ def drop_condition(condition: Condition, probability: float, generator: torch.Ge
     source = generator.device if generator is not None else condition.query.device
     draw = torch.rand(len(condition), generator=generator, device=source)
     kept = (draw >= probability).to(condition.query)
-    return Condition(condition.query * kept[:, None], condition.neighbours * kept[:, None, None])
+    return condition.null_unless(kept)

@@ -394,8 +394,7 @@ def sample_event_driven(denoise: Denoise, schedule: Schedule, condition: Conditi
             pending = event[rows].masked_fill(x[rows] != num_codes, num_steps)
             now = pending.amin(1)
             where = pending == now[:, None]
-            here = Condition(condition.query[rows], condition.neighbours[rows])
-            log_p = predict_x0(denoise, x[rows], times[now], here, where, guidance_scale, truncation)
+            log_p = predict_x0(denoise, x[rows], times[now], condition[rows], where, guidance_scale, truncation)
             x[rows] = x[rows].masked_scatter(where, sample_categorical(log_p.exp(), generator))
             bar.update(len(log_p))
     return x
