@@ -112,7 +112,8 @@ def test_a_variant_draws_with_the_preset_s_other_parts_and_a_seed_for_each_draw(
     parts_are_colours(monkeypatch)
     settings = {"k": 2, "num_steps": 4, "guidance_scale": 2.0}
     encoder, index, denoiser = ColourEncoder(), Index(sticker_embeddings()), make_denoiser()
-    Pipeline(encoder, index, DiscreteBackbone(denoiser, ColourTokenizer()), settings).save_pretrained(tmp_path / "saved")
+    backbone = DiscreteBackbone(denoiser, ColourTokenizer())
+    Pipeline(encoder, index, backbone, settings).save_pretrained(tmp_path / "saved")
     for parameter in denoiser.parameters():
         parameter.data.neg_()
     denoiser.save(tmp_path / "mine" / "model")
