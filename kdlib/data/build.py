@@ -11,6 +11,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,10 +62,10 @@ def fetch_package() -> bytes:
     return content
 
 
-def read_icon_sets(package: bytes) -> dict[str, dict]:
-    """The nine icon sets out of the package, as Iconify's JSON."""
+def read_icon_sets(package: bytes, styles: Sequence[str] = STYLES) -> dict[str, dict]:
+    """Icon sets out of the package, as Iconify's JSON; by default the nine bundled ones."""
     with tarfile.open(fileobj=io.BytesIO(package), mode="r:gz") as archive:
-        wanted = {f"package/json/{style}.json": style for style in STYLES}
+        wanted = {f"package/json/{style}.json": style for style in styles}
         return {wanted[m.name]: json.load(archive.extractfile(m)) for m in archive if m.name in wanted}
 
 
