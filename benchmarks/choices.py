@@ -109,8 +109,8 @@ def mean_loss(denoiser: ConditionedDenoiser, codes: torch.Tensor, condition: Con
     """The loss of algorithm 1, over the pictures and NUM_TIMES draws of t and noise for each; the same draws always."""
     generator, losses = torch.Generator().manual_seed(0), []
     for rows in torch.arange(len(codes)).repeat(NUM_TIMES).split(batch_size):
-        loss, _, _ = training_loss(denoiser.schedule, denoiser, codes[rows], condition[rows],
-                                   denoiser.config.num_codes, generator=generator)
+        loss = training_loss(denoiser.schedule, denoiser, codes[rows], condition[rows], denoiser.config.num_codes,
+                             generator=generator)
         losses += [loss.item()] * len(rows)
     return float(np.mean(losses))
 

@@ -105,7 +105,7 @@ def make_ours(model: ConditionedDenoiser, codes: Tensor, condition: Condition, b
 
     def loss() -> Tensor:
         with autocast():
-            return training_loss(model.schedule, model, codes, condition, config.num_codes)[0]
+            return training_loss(model.schedule, model, codes, condition, config.num_codes)
 
     def sample(num_steps: int) -> None:
         steps = iter(range(num_steps))

@@ -170,7 +170,7 @@ def test_a_choice_changes_what_training_takes_and_something_at_all():
 def test_the_loss_of_a_choice_is_the_mean_over_all_pictures_and_draws(monkeypatch):
     """A loss that is a picture's own number, in batches that don't divide the pictures."""
     monkeypatch.setattr(choices, "training_loss", lambda schedule, denoise, codes, condition, num_codes, generator: (
-        (codes[:, 0] + condition.query[:, 0]).mean(), None, None))
+        (codes[:, 0] + condition.query[:, 0]).mean()))
     codes, condition = torch.arange(5)[:, None], Condition(torch.arange(5.0)[:, None], torch.zeros(5, 2, 1))
     denoiser = SimpleNamespace(schedule=None, config=SimpleNamespace(num_codes=7))
     assert choices.mean_loss(denoiser, codes, condition, batch_size=3) == pytest.approx(4.0)

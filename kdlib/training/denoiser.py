@@ -50,9 +50,8 @@ class DenoiserObjective(nn.Module):
         view = torch.randint(len(self.codes), rows.shape, generator=generator)
         condition = Condition(self.queries[view, rows], self.vectors[self.neighbour_rows[view, rows]])
         condition = drop_condition(condition, self.condition_dropout, generator).to(device)
-        loss, _, _ = training_loss(self.denoiser.schedule, self.denoiser, self.codes[view, rows].to(device),
-                                   condition, self.denoiser.config.num_codes, generator=generator)
-        return {"loss": loss}
+        return {"loss": training_loss(self.denoiser.schedule, self.denoiser, self.codes[view, rows].to(device),
+                                      condition, self.denoiser.config.num_codes, generator=generator)}
 
 
 def train_denoiser(views: Views, embeddings: Embeddings, neighbours: np.ndarray, folder: str | Path, *,

@@ -19,7 +19,7 @@ from functools import cached_property, partial
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from kdlib.models.condition import Condition, concatenate
@@ -190,83 +190,17 @@ def loss_terms(schedule: Schedule, logits: Float[Tensor, "batch positions codes"
     return torch.where(t[:, None] == 1, nll, divergence).mean(1), nll.mean(1)
 
 
-def prior_term(schedule: Schedule, num_codes: int) -> float:
-    """L_N of equation 1, nats per position: KL from q(x_N | x_0) to p(x_N) = mask with mask_N, else any code alike."""
-    keep, uniform = schedule.keep[-1], schedule.uniform[-1]
-    q = torch.full((num_codes,), float(uniform) / num_codes, dtype=torch.float64)
-    q[0] += keep
-    return float((torch.xlogy(q, q) - q * ((keep + uniform) / num_codes).log()).sum())
-
-
-class ImportanceTimes(nn.Module):
-    """Draws t in proportion to the root of a running mean of L_{t-1}^2, once each t has 10 counts; uniform before.
-
-    A tenth of the draws stays uniform, which bounds the weights 1 / (N P(t)) by 10. `update` wants the pairs of all
-    processes (gather them first). A buffer module, so that its statistics are saved and moved with a model.
-    """
-
-    def __init__(self, num_timesteps: int):
-        super().__init__()
-        self.register_buffer("mean_square", torch.zeros(num_timesteps, dtype=torch.float64))
-        self.register_buffer("counts", torch.zeros(num_timesteps, dtype=torch.int64))
-
-    def probabilities(self) -> Float[Tensor, " timesteps"]:
-        """P(t) for t = 1 .. N, float64."""
-        flat = torch.full_like(self.mean_square, 1 / len(self.counts))
-        weights = self.mean_square.sqrt()
-        if self.counts.min() < 10 or weights.sum() == 0:
-            return flat
-        return 0.9 * weights / weights.sum() + 0.1 * flat
-
-    def draw(self, batch: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """t (batch,) int64 in 1 .. N and P(t) (batch,) float64."""
-        p = self.probabilities()
-        index = sample_categorical(p.expand(batch, -1), generator)
-        return index + 1, p[index]
-
-    def update(self, t: Int[Tensor, " batch"], terms: Float[Tensor, " batch"]) -> None:
-        """Moves the running mean of each t by 0.1 for every one of its terms, however often that t is in the batch."""
-        index = (t - 1).to(self.counts.device)
-        square = terms.detach().to(self.mean_square) ** 2
-        counts = torch.zeros_like(self.counts).index_add(0, index, torch.ones_like(index))
-        means = torch.zeros_like(self.mean_square).index_add(0, index, square) / counts.clamp(min=1)
-        self.mean_square.lerp_(means, 1 - 0.9 ** counts.double())
-        self.counts += counts
-
-
 def training_loss(schedule: Schedule, denoise: Denoise, x_0: Int[Tensor, "batch positions"], condition: Condition,
-                  num_codes: int, xi: float = 5e-4, times: ImportanceTimes | None = None,
-                  generator: torch.Generator | None = None) -> tuple[Float[Tensor, ""], Tensor, Tensor]:
-    """Algorithm 1 lines 8 to 14: L_0 at t = 1, else L_{t-1} + xi L_x0, divided by P(t): with xi = 0 the mean is an
-    unbiased estimate of L_0 + .. + L_{N-1}, in nats per position, whatever t was drawn from.
+                  num_codes: int, xi: float = 5e-4, generator: torch.Generator | None = None) -> Float[Tensor, ""]:
+    """Algorithm 1 lines 8 to 14: L_0 at t = 1, else L_{t-1} + xi L_x0, t uniform in 1 .. N, times N: with xi = 0 the
+    mean is an unbiased estimate of L_0 + .. + L_{N-1}, in nats per position.
 
-    x_0 (b, p) codes; `times` None means t uniform in 1 .. N. Returns the mean loss, t (b,) and L_{t-1} (b,) detached,
-    which go to `times.update`. Besides the logits a pass holds their float32 softmax; the general road about ten such.
+    Besides the logits a pass holds their float32 softmax; the general road about ten such.
     """
-    if times is None:
-        t = (random_uniform((len(x_0),), generator, x_0.device) * schedule.num_timesteps).long() + 1
-        probability = torch.full((len(x_0),), 1 / schedule.num_timesteps, dtype=torch.float64, device=x_0.device)
-    else:
-        t, probability = (value.to(x_0.device) for value in times.draw(len(x_0), generator))
+    t = (random_uniform((len(x_0),), generator, x_0.device) * schedule.num_timesteps).long() + 1
     x_t = q_sample(schedule, x_0, t, num_codes, generator)
     terms, x0_terms = loss_terms(schedule, denoise(x_t, t, condition), x_0, x_t, t)
-    rows = terms + xi * torch.where(t > 1, x0_terms, 0)
-    return (rows / probability.to(rows.dtype)).mean(), t, terms.detach()
-
-
-@torch.no_grad()
-def variational_bound(schedule: Schedule, denoise: Denoise, x_0: Int[Tensor, "batch positions"], condition: Condition,
-                      num_codes: int, generator: torch.Generator | None = None) -> Float[Tensor, " terms"]:
-    """L_0 .. L_N of equation 1 (float64, nats per position, batch mean); their sum bounds -log p(x_0) from above.
-
-    Takes N passes of the network; each L_{t-1} is estimated with one x_t per picture.
-    """
-    terms = []
-    for t in range(1, schedule.num_timesteps + 1):
-        times = torch.full((len(x_0),), t, device=x_0.device)
-        x_t = q_sample(schedule, x_0, times, num_codes, generator)
-        terms.append(loss_terms(schedule, denoise(x_t, times, condition), x_0, x_t, times)[0].double().mean().cpu())
-    return torch.stack([*terms, torch.tensor(prior_term(schedule, num_codes), dtype=torch.float64)])
+    return ((terms + xi * torch.where(t > 1, x0_terms, 0)) / (1 / schedule.num_timesteps)).mean()
 
 
 # -------------------------------------------------------------------------------- prediction: guidance and truncation
@@ -365,41 +299,6 @@ def _general_step(predict: Callable, schedule: Schedule, x_t: Tensor, s: int, t:
     return sample_categorical(p_x_s.flatten(0, 1), generator).view(x_t.shape)
 
 
-def _require_masking(schedule: Schedule, sampler: str) -> None:
-    if not schedule.pure_masking:
-        raise ValueError(f"{sampler} needs pure masking, but the schedule's uniform_share is {schedule.uniform_share}; "
-                         "use sample_ancestral")
-
-
-@torch.no_grad()
-def sample_event_driven(denoise: Denoise, schedule: Schedule, condition: Condition, num_codes: int, num_positions: int,
-                        num_steps: int, *, guidance_scale: float = 1.0, truncation: float = 1.0,
-                        generator: torch.Generator | None = None,
-                        progress: bool = False) -> Int[Tensor, "batch positions"]:
-    """The distribution of `sample_ancestral` under pure masking, without the steps in which nothing happens.
-
-    The step in which each position unmasks does not depend on the codes, so all are drawn beforehand; a row then goes
-    from one of its events to the next. Rows are at their own times, so the network runs as often as the busiest row has
-    events: at most min(num_positions, num_steps). Memory as in `sample_ancestral`.
-    """
-    _require_masking(schedule, "sample_event_driven")
-    x = prior_sample(schedule, len(condition), num_positions, num_codes, generator, condition.query.device)
-    times = torch.tensor(sampling_times(schedule.num_timesteps, num_steps))
-    still_masked = schedule.mask[times] / schedule.mask[-1]
-    draw = random_uniform(tuple(x.shape), generator, x.device)
-    event = torch.searchsorted((1 - still_masked[1:]).to(x.device), draw, right=True).clamp(max=num_steps - 1)
-    times = times.to(x.device)
-    with tqdm(total=x.numel(), desc="sampling", unit="positions", disable=not progress) as bar:
-        while len(rows := (x == num_codes).any(1).nonzero()[:, 0]):
-            pending = event[rows].masked_fill(x[rows] != num_codes, num_steps)
-            now = pending.amin(1)
-            where = pending == now[:, None]
-            log_p = predict_x0(denoise, x[rows], times[now], condition[rows], where, guidance_scale, truncation)
-            x[rows] = x[rows].masked_scatter(where, sample_categorical(log_p.exp(), generator))
-            bar.update(len(log_p))
-    return x
-
-
 @torch.no_grad()
 def sample_by_purity(denoise: Denoise, schedule: Schedule, condition: Condition, num_codes: int, num_positions: int,
                      num_steps: int, *, guidance_scale: float = 1.0, truncation: float = 1.0,
@@ -411,7 +310,9 @@ def sample_by_purity(denoise: Denoise, schedule: Schedule, condition: Condition,
     p(x_0) sharpened by the power 1 + purity_weight * purity. Not the model's own distribution: fewer, surer steps.
     Their settings: truncation 0.86, or guidance 5 without truncation. Holds (masked positions, V) besides the logits.
     """
-    _require_masking(schedule, "sample_by_purity")
+    if not schedule.pure_masking:
+        raise ValueError("sample_by_purity needs pure masking, but the schedule's uniform_share is "
+                         f"{schedule.uniform_share}; use sample_ancestral")
     x = prior_sample(schedule, len(condition), num_positions, num_codes, generator, condition.query.device)
     times = sampling_times(schedule.num_timesteps, num_steps)
     for t, s in tqdm(list(zip(times, times[1:], strict=False)), desc="sampling", disable=not progress):

@@ -9,31 +9,28 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import rel_entr
 from scipy.stats import chisquare
 
 from kdlib.models.condition import Condition
 from kdlib.models.discrete import process as discrete
 from kdlib.models.discrete.process import (
-    ImportanceTimes,
     Schedule,
     loss_terms,
     posterior,
     predict_x0,
     prior_sample,
-    prior_term,
     q_sample,
     sample_ancestral,
     sample_by_purity,
     sample_categorical,
-    sample_event_driven,
     sampling_times,
     training_loss,
     truncate,
-    variational_bound,
 )
 
 SHARES = [0.0, 1e-6, 0.1]
-SAMPLERS = [sample_ancestral, sample_event_driven, sample_by_purity]
+SAMPLERS = [sample_ancestral, sample_by_purity]
 
 
 def no_condition(batch: int) -> Condition:
@@ -244,8 +241,20 @@ def prior(schedule: Schedule) -> np.ndarray:
     return np.kron(single, single)
 
 
+def expected_terms(schedule: Schedule, table: Table, x_0: tuple[int, int]) -> list[float]:
+    """E_q(x_t | x_0) of `loss_terms` at t = 1 .. N, nats per position, by enumerating the 16 states."""
+    terms = []
+    for t in range(1, schedule.num_timesteps + 1):
+        q = torch.from_numpy(forward_rows(schedule, 0, t)[4 * x_0[0] + x_0[1]])
+        x_t, times = torch.tensor(STATES), torch.full((16,), t)
+        rows, _ = loss_terms(schedule, table(x_t, times, None), row(*x_0).expand(16, 2), x_t, times)
+        terms.append(float(q @ rows))
+    return terms
+
+
 @pytest.mark.parametrize("share", [0.0, 0.1])
-def test_vlb_is_the_sum_of_its_terms_and_bounds_the_likelihood(share):
+def test_the_terms_and_the_prior_sum_to_the_bound_of_the_likelihood(share):
+    """Equation 1, against all chains of two tokens in three steps."""
     schedule, table, x_0 = Schedule(3, uniform_share=share), Table(3), 4 * 1 + 2
     backward = [table.transitions(schedule, t - 1, t) for t in (1, 2, 3)]
     forward = [forward_rows(schedule, t - 1, t) for t in (1, 2, 3)]
@@ -255,48 +264,26 @@ def test_vlb_is_the_sum_of_its_terms_and_bounds_the_likelihood(share):
         p = prior(schedule)[x_3] * backward[2][x_3, x_2] * backward[1][x_2, x_1] * backward[0][x_1, x_0]
         likelihood += p
         bound += q * (np.log(q) - np.log(p)) if q > 0 else 0
-    terms = [2 * prior_term(schedule, V)]
-    for t in (1, 2, 3):
-        q = torch.from_numpy(forward_rows(schedule, 0, t)[x_0])
-        x_t, times = torch.tensor(STATES), torch.full((16,), t)
-        rows, _ = loss_terms(schedule, table(x_t, times, None), row(1, 2).expand(16, 2), x_t, times)
-        terms.append(2 * float(q @ rows))
-    assert abs(sum(terms) - bound) < 1e-9
+    prior_term = rel_entr(forward_rows(schedule, 0, 3)[x_0], prior(schedule)).sum()
+    assert abs(prior_term + 2 * sum(expected_terms(schedule, table, (1, 2))) - bound) < 1e-9
     assert bound > -np.log(likelihood)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1])
-def test_loss_is_unbiased_for_uniform_and_importance_sampled_times(share):
+def test_the_training_loss_is_an_unbiased_estimate_of_the_sum_of_terms(share):
     schedule, table = Schedule(5, uniform_share=share), Table(5)
-    x_0, y = row(1, 2).expand(40_000, 2), no_condition(40_000)
-    bound = variational_bound(schedule, table, x_0, y, V, rng()).double()
-    assert bound.shape == (6,) and abs(bound[-1] - prior_term(schedule, V)) < 1e-12
-    times = ImportanceTimes(5)
-    times.update(torch.arange(1, 6).repeat(10), torch.tensor([1.0, 0.2, 3.0, 0.5, 0.1]).repeat(10))
-    for sampler in (None, times):
-        loss, t, terms = training_loss(schedule, table, x_0, y, V, 0.0, sampler, rng(1))
-        assert abs(loss / bound[:-1].sum() - 1) < 0.03
-        assert terms.shape == t.shape and not terms.requires_grad
-    assert torch.bincount(t).argmax() == 3
-
-
-class Fixed(ImportanceTimes):
-    def draw(self, batch, generator=None):
-        return torch.full((batch,), self.t), torch.full((batch,), 0.25, dtype=torch.float64)
+    loss = training_loss(schedule, table, row(1, 2).expand(40_000, 2), no_condition(40_000), V, 0.0, rng(1))
+    assert abs(loss / sum(expected_terms(schedule, table, (1, 2))) - 1) < 0.03
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1])
-@pytest.mark.parametrize("t", [1, 2, 7])
-def test_algorithm_1_adds_the_auxiliary_loss_except_at_the_first_step(share, t):
+def test_algorithm_1_adds_the_auxiliary_loss_except_at_the_first_step(share):
     schedule, table, x_0 = Schedule(9, uniform_share=share), Table(9), row(1, 2).expand(50, 2)
-    times = Fixed(9)
-    times.t = t
-    loss, _, terms = training_loss(schedule, table, x_0, no_condition(50), V, 3.0, times, rng())
-    x_t, t_row = table.calls[-1]
-    vlb, x0_terms = loss_terms(schedule, table.logits[t_row, 4 * x_t[:, 0] + x_t[:, 1]], x_0, x_t, t_row)
-    expected = vlb if t == 1 else vlb + 3.0 * x0_terms
-    torch.testing.assert_close(loss, (expected / 0.25).mean())
-    torch.testing.assert_close(terms, vlb)
+    loss = training_loss(schedule, table, x_0, no_condition(50), V, 3.0, rng())
+    x_t, t = table.calls[-1]
+    assert set(t.tolist()) == set(range(1, 10))
+    terms, x0_terms = loss_terms(schedule, table.logits[t, 4 * x_t[:, 0] + x_t[:, 1]], x_0, x_t, t)
+    torch.testing.assert_close(loss, 9 * torch.where(t == 1, terms, terms + 3.0 * x0_terms).mean())
 
 
 def test_pure_masking_terms_agree_with_the_general_ones(monkeypatch):
@@ -317,38 +304,8 @@ def test_pure_masking_terms_agree_with_the_general_ones(monkeypatch):
 def test_loss_and_gradient_stay_finite_for_extreme_logits(share, dtype):
     schedule, x_0 = Schedule(100, uniform_share=share), torch.randint(0, 7, (13, 5), generator=rng())
     logits = (1000 * torch.randn(13, 5, 7, generator=rng())).to(dtype).requires_grad_()
-    loss, _, _ = training_loss(schedule, lambda *_: logits, x_0, no_condition(13), 7, generator=rng())
+    loss = training_loss(schedule, lambda *_: logits, x_0, no_condition(13), 7, generator=rng())
     assert loss.isfinite() and torch.autograd.grad(loss, logits)[0].isfinite().all()
-
-
-# ------------------------------------------------------------------------------------------------ importance times
-
-
-def test_times_are_uniform_until_each_has_ten_counts():
-    times = ImportanceTimes(4)
-    times.update(row(1, 2, 3).repeat(10), torch.ones(30))
-    times.update(row(4).repeat(9), torch.full((9,), 5.0))
-    assert torch.equal(times.probabilities(), torch.full((4,), 0.25, dtype=torch.float64))
-    times.update(row(4), torch.tensor([5.0]))
-    p = times.probabilities()
-    running = torch.tensor([1.0, 1.0, 1.0, 25.0], dtype=torch.float64) * (1 - 0.9 ** 10)
-    torch.testing.assert_close(p, 0.9 * running.sqrt() / running.sqrt().sum() + 0.1 / 4)
-    t, probability = times.draw(20_000, rng())
-    assert torch.equal(probability, p[t - 1])
-    assert_drawn_from(p, torch.bincount(t - 1))
-
-
-def test_terms_of_one_time_in_one_batch_are_all_counted_in_any_order():
-    t, terms = row(2, 1, 2, 2), torch.tensor([1.0, 7.0, 2.0, 3.0])
-    times, other = ImportanceTimes(3), ImportanceTimes(3)
-    times.update(t, terms)
-    other.update(t.flip(0), terms.flip(0))
-    assert torch.equal(times.counts, row(1, 3, 0))
-    expected = torch.tensor([0.1 * 49, (1 - 0.9 ** 3) * 14 / 3, 0], dtype=torch.float64)
-    torch.testing.assert_close(times.mean_square, expected)
-    torch.testing.assert_close(times.mean_square, other.mean_square)
-    other.load_state_dict(times.state_dict())
-    assert torch.equal(other.counts, times.counts)
 
 
 # ------------------------------------------------------------------------- categorical, truncation, guidance
@@ -472,38 +429,15 @@ def expected_codes(schedule: Schedule, table: Table, num_steps: int) -> np.ndarr
     return state
 
 
-@pytest.mark.parametrize("sampler, share", [(sample_ancestral, 0.0), (sample_ancestral, 1e-6), (sample_ancestral, 0.1),
-                                            (sample_event_driven, 0.0), (sample_event_driven, 1e-6)])
+@pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("num_steps", [1, 3, 8])
-def test_samples_follow_the_enumerated_chain(sampler, share, num_steps):
+def test_samples_follow_the_enumerated_chain(share, num_steps):
     schedule, table = Schedule(8, uniform_share=share), Table(8)
-    codes = sampler(table, schedule, no_condition(20_000), V, 2, num_steps, generator=rng(7))
+    codes = sample_ancestral(table, schedule, no_condition(20_000), V, 2, num_steps, generator=rng(7))
     exact = Schedule(8, uniform_share=0.0 if share == 1e-6 else share)
     expected = expected_codes(exact, table, num_steps)
     np.testing.assert_allclose(expected.sum(), 1, atol=1e-9)
     assert_drawn_from(expected.clip(min=0), torch.bincount(4 * codes[:, 0] + codes[:, 1], minlength=16))
-
-
-def test_event_driven_skips_the_steps_in_which_nothing_happens():
-    schedule, watcher = Schedule(1000), Watcher()
-    sample_event_driven(watcher, schedule, no_condition(1), 2, 1024, 1000, generator=rng())
-    assert 600 < len(watcher.seen) < 680  # 1000 * (1 - 0.999 ** 1024) = 641 of 1000
-    watcher = Watcher()
-    sample_event_driven(watcher, schedule, no_condition(1), 2, 16, 1000, generator=rng())
-    assert len(watcher.seen) <= 16
-
-
-def test_event_driven_runs_as_often_as_its_busiest_row():
-    calls = []
-
-    def network(x_t, t, condition):
-        calls.append((len(t), condition.query[:, 0].clone(), t))
-        return torch.zeros(*x_t.shape, 2)
-
-    y = Condition(torch.arange(5.0)[:, None], torch.zeros(5, 3, 1))
-    sample_event_driven(network, Schedule(1000), y, 2, 9, 1000, generator=rng())
-    assert len(calls) <= 9 and calls[0][0] == 5 and len(set(calls[0][2].tolist())) > 1
-    assert all(torch.equal(query.diff() > 0, torch.ones(n - 1, dtype=torch.bool)) for n, query, _ in calls)
 
 
 def test_guidance_does_not_change_the_unmasking_rate():
@@ -554,10 +488,9 @@ def test_a_seed_decides_the_codes_and_the_bar_goes_to_stderr(sampler, capsys):
     draw(3, truncation=1e-9, guidance_scale=3.0)
 
 
-@pytest.mark.parametrize("sampler", [sample_event_driven, sample_by_purity])
-def test_masking_samplers_refuse_a_uniform_share(sampler):
+def test_purity_refuses_a_uniform_share():
     with pytest.raises(ValueError, match="uniform_share is 0.1; use sample_ancestral"):
-        sampler(Table(8), Schedule(8, uniform_share=0.1), no_condition(3), V, 2, 4)
+        sample_by_purity(Table(8), Schedule(8, uniform_share=0.1), no_condition(3), V, 2, 4)
 
 
 def test_prior_is_all_masks_or_a_draw_from_p_x_n():
