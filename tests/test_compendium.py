@@ -30,10 +30,8 @@ from kdlib.params import load_params, preset_names
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MODULES = sorted((ROOT / "kdlib").rglob("*.py"))
-ORDER = ["types", "io", "params", "data", "encoder", "retrieval", "image_search", "openverse", "cluster", "tokenizer",
-         "transformer", "unet", "discrete", "continuous", "conditioning", "training", "encoder_training",
-         "tokenizer_training", "views", "denoiser_training", "pipeline", "manipulation", "metrics", "geometry", "judge",
-         "experiments", "variants", "power_law", "report", "cli", "notebook", "__init__"]
+ORDER = ["types", "params", "files", "weights", "data", "compendium", "encoder", "retrieval", "evaluation", "models",
+         "training", "artifacts", "pipeline", "experiments", "cli", "__init__"]
 LEFT_TO_RIGHT = {name: place for place, name in enumerate(ORDER)}
 PARAMS = load_params(ROOT)
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -137,7 +135,7 @@ def notebook_of(stage):
 
 def expected_modules(stage):
     path = notebook_of(stage)
-    return all_imported_files(code(path) if path else ast.parse(f"import kdlib.{stage}.__main__"))
+    return all_imported_files(code(path) if path else ast.parse(f"import kdlib.compendium.{stage}.__main__"))
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -159,7 +157,8 @@ def test_a_stage_runs_its_notebook_and_watches_its_parameters(path):
     entries = {"ablations.${item.ablation}"} if "ablation" in stage["matrix"] else set()
     item = [f"{name}=${{item.{name}}}" for name in stage["matrix"] if name != "preset"]
     assert f"notebooks/{path.name}" in stage["deps"]
-    assert stage["cmd"] == " ".join(["python -m kdlib.compendium.notebook", f"notebooks/{path.name}", "${item.preset}", *item])
+    assert stage["cmd"] == " ".join(
+        ["python -m kdlib.compendium.notebook", f"notebooks/{path.name}", "${item.preset}", *item])
     assert set(stage["params"]) == {f"${{item.preset}}.{name}" for name in shared | {stage_of(path)}} | entries
     assert executed_path(path, "${item.preset}", Path(), item).as_posix() in stage["outs"]
 
@@ -184,7 +183,8 @@ def test_the_report_depends_on_all_that_the_stages_made_for_it():
     for out in outs_of(STAGES["ablation"]):
         assert any(out.startswith(f"{dep}/") for dep in deps), f"the report depends on no folder that holds {out}"
     assert "ablations" in STAGES["report"]["params"]
-    assets = {path.relative_to(ROOT).as_posix() for path in (ROOT / "kdlib" / "report" / "assets").iterdir()}
+    folder = ROOT / "kdlib" / "compendium" / "report" / "assets"
+    assets = {path.relative_to(ROOT).as_posix() for path in folder.iterdir()}
     assert assets | {f"docs/{name}.md" for name in DOCS} <= set(deps)
 
 
@@ -216,11 +216,9 @@ def test_imports_point_left(path):
 
 
 def test_the_processes_know_no_network_and_only_retrieval_knows_faiss():
-    networks = {"transformer", "unet", "conditioning", "training", "encoder", "tokenizer", "pipeline"}
-    for name in ("discrete", "continuous"):
-        path = ROOT / "kdlib" / f"{name}.py"
-        if path.exists():
-            assert not networks & {Path(file).stem for file in all_imported_files(ast.parse(path.read_text()))}
+    for path in (ROOT / "kdlib" / "models").glob("*/process.py"):
+        known = {ROOT / file for file in all_imported_files(ast.parse(path.read_text()))}
+        assert {file.stem for file in known} <= {"__init__", "types", "condition"}, path
     importers = {room(path) for path in MODULES if re.search(r"^\s*(import|from) faiss\b", path.read_text(), re.M)}
     assert importers <= {"retrieval"}
 
@@ -232,7 +230,8 @@ def test_notebooks_are_kept_clean(path, tmp_path):
     copy = tmp_path / path.name
     copy.write_bytes(path.read_bytes())
     clean_notebook(copy)
-    assert copy.read_bytes() == path.read_bytes(), f"run `python -m kdlib.compendium.notebook --clean notebooks/{path.name}`"
+    command = f"python -m kdlib.compendium.notebook --clean notebooks/{path.name}"
+    assert copy.read_bytes() == path.read_bytes(), f"run `{command}`"
     for number, cell in enumerate(read(path).cells):
         assert cell.source.strip() and cell.source.count("\n") < 25, f"{path.name}: cell {number} is empty or long"
 
