@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from benchmarks.machine import check_machine, measured_now, write_table
 from kdlib.experiments.session import reference_pictures
 from kdlib.models.condition import Condition
 from kdlib.models.discrete.denoiser import ConditionedDenoiser
@@ -132,14 +133,18 @@ def run(choice: Choice, trained: dict, num_steps: int, material: Material) -> di
             "held_out_loss": round(mean_loss(denoiser, *material.fresh), 4)}
 
 
-def add_rows_missing(out: Path, named: dict, run_one: Callable[[object], dict]) -> pd.DataFrame:
-    """Runs those of the named choices that the table `out` lacks; it is written after every row."""
+def add_rows_missing(out: Path, facts: dict, named: dict, run_one: Callable[[object], dict]) -> pd.DataFrame:
+    """Runs those of the named choices that `out` lacks; the table is written after every row, `facts` beside it.
+
+    Raises ValueError where there is a table from another machine.
+    """
+    check_machine(facts, out)
     rows = pd.read_csv(out).to_dict("records") if out.is_file() else []
     for name, choice in named.items():
         if name not in {row["choice"] for row in rows}:
             rows.append({"choice": name, **run_one(choice)})
             print(pd.DataFrame(rows[-1:]).to_string(index=False), flush=True)
-            pd.DataFrame(rows).to_csv(out, index=False, lineterminator="\n")
+            write_table(pd.DataFrame(rows), facts, out)
     return pd.DataFrame(rows)
 
 
@@ -150,7 +155,8 @@ def compare(preset: str, num_steps: int, root: Path, out: Path, only: list[str])
     """
     trained, material = load_preset(preset, root)["training"], load_material(preset, root)
     named = choices(trained)
-    return add_rows_missing(out, {name: named[name] for name in only or named},
+    facts = measured_now("python -m benchmarks.choices") | {"preset": preset}
+    return add_rows_missing(out, facts, {name: named[name] for name in only or named},
                             lambda choice: run(choice, trained, num_steps, material))
 
 

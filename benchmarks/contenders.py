@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -19,34 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks import reference, restated
+from benchmarks.shapes import MINIATURE, Shape
 from kdlib.models.condition import Condition
-from kdlib.models.discrete.denoiser import PAPER_SIZES, ConditionedDenoiser, DenoiserConfig
+from kdlib.models.discrete.denoiser import ConditionedDenoiser, DenoiserConfig
 from kdlib.models.discrete.process import Schedule, sample_ancestral, training_loss
 
 NUM_TIMESTEPS = 100
 GUIDANCE_SCALE = 3.0
 OURS, OURS_FP32, RESTATED, REFERENCE = "ours bf16", "ours fp32", "restated fp32", "reference fp32"
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Sizes of a denoiser and of a batch; context_dim None means width."""
-
-    num_blocks: int
-    width: int
-    num_heads: int
-    num_positions: int
-    num_codes: int
-    batch: int
-    k: int = 10
-    embedding_dim: int = 512
-    context_dim: int | None = None
-
-
-SHAPES = {"8x256/64/512": Shape(8, 256, 4, 64, 512, batch=16), "8x384/256/1024": Shape(8, 384, 6, 256, 1024, batch=8),
-          "4x512/1024/2887": Shape(4, 512, 8, 1024, 2887, batch=2)}
-PAPER = Shape(**PAPER_SIZES, batch=1)
-MINIATURE = Shape(1, 64, 1, 16, 11, batch=1)
 
 
 class Contender:

@@ -12,19 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from benchmarks import reference
-from benchmarks.contenders import (
-    OURS,
-    OURS_FP32,
-    PAPER,
-    REFERENCE,
-    RESTATED,
-    SHAPES,
-    Contender,
-    Shape,
-    make_contender,
-    run_step_alone,
-)
-from benchmarks.machine import add_rows, copy_bandwidth, describe_machine, matmul_peaks, seconds, write_table
+from benchmarks.contenders import OURS, OURS_FP32, REFERENCE, RESTATED, Contender, make_contender, run_step_alone
+from benchmarks.machine import add_rows, copy_bandwidth, matmul_peaks, measured_now, seconds, write_table
+from benchmarks.shapes import PAPER, SHAPES, Shape
 
 STEPS_TIMED = 3  # consecutive sampling steps of one measurement
 MIB = 2 ** 20
@@ -114,7 +104,7 @@ def main() -> None:
             reference.load(arguments.reference)
         except FileNotFoundError as error:
             parser.error(str(error))
-    facts = describe_machine()
+    facts = measured_now("python -m benchmarks.discrete")
     if arguments.paper:
         table = step_paper()
     else:

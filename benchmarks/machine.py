@@ -7,6 +7,7 @@ import platform
 import re
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -46,6 +47,21 @@ def describe_machine() -> dict:
             "torch": torch.__version__}
 
 
+def measured_now(command: str) -> dict:
+    """What `write_table` keeps beside a table: the day, the command that measures, and the machine."""
+    return {"date": datetime.now(UTC).date().isoformat(), "command": command, **describe_machine()}
+
+
+def check_machine(facts: dict, out: Path) -> None:
+    """Raises ValueError where there is a table `out` that was measured on another machine, or nobody knows where."""
+    beside = out.with_suffix(".json")
+    known = read_json(beside) if beside.is_file() else {}
+    differing = [f"{name} {known.get(name, 'unknown')}, here {fact}" for name, fact in facts.items()
+                 if name not in ("date", "command") and known.get(name) != fact]
+    if out.is_file() and differing:
+        raise ValueError(f"{out} was measured elsewhere ({'; '.join(differing)}); name another file")
+
+
 def write_table(table: pd.DataFrame, facts: dict, out: Path) -> None:
     """The table as `out` (CSV), and what it was measured on as JSON beside it."""
     with atomic_path(out) as path:
@@ -60,7 +76,6 @@ def add_rows(table: pd.DataFrame, facts: dict, out: Path) -> None:
     """
     if not out.is_file():
         return write_table(table, facts, out)
+    check_machine(facts, out)
     there, known = pd.read_csv(out), read_json(out.with_suffix(".json"))
-    if other := [f"{name} {known[name]}, here {fact}" for name, fact in facts.items() if known[name] != fact]:
-        raise ValueError(f"{out} was measured elsewhere ({'; '.join(other)}); name another file")
-    write_table(pd.concat([there[~there["shape"].isin(table["shape"])], table]), known, out)
+    write_table(pd.concat([there[~there["shape"].isin(table["shape"])], table]), known | facts, out)

@@ -20,7 +20,7 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 
-from benchmarks.machine import describe_machine, write_table
+from benchmarks.machine import measured_now, write_table
 from kdlib.data import stickers as data
 from kdlib.encoder import Encoder
 from kdlib.params import find_root, load_preset
@@ -95,4 +95,4 @@ if __name__ == "__main__":
     options = parser.parse_args()
     table = measure(options.preset, find_root())
     if options.out:
-        write_table(table, describe_machine() | {"native": native_precision()}, options.out)
+        write_table(table, measured_now("python -m benchmarks.precision") | {"native": native_precision()}, options.out)

@@ -13,14 +13,12 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
 from unittest import mock
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from benchmarks.contenders import Shape
+from benchmarks.shapes import Shape
 
 DIFFUSION = "image_synthesis.modeling.transformers.diffusion_transformer"
 

@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from benchmarks.machine import check_machine, measured_now, write_table
 from kdlib.retrieval import build_index, inverted, open_embeddings, open_index
 from kdlib.types import Embeddings
 
@@ -138,6 +139,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, nargs="*", default=list(COUNTS))
     parser.add_argument("--autofaiss", help="a Python that has autofaiss")
     given = parser.parse_args()
+    facts = measured_now("python -m benchmarks.retrieval")
+    check_machine(facts, given.out)
     source = open_embeddings(given.embeddings)
     real = inverted.unit(source.vectors)
     queries = np.empty((NUM_QUERIES, real.shape[1]), np.float32)
@@ -157,7 +160,7 @@ def main() -> None:
             if given.autofaiss:
                 rows.append(measure_autofaiss(given.autofaiss, drawn, queries, truth, folder, paper))
             done = pd.concat([done, pd.DataFrame(rows)]).sort_values("count", kind="stable")
-            done.to_csv(given.out, index=False, float_format="%.6g")
+            write_table(done, facts, given.out)
             print(pd.DataFrame(rows).to_string(index=False), nearest_cosines(vectors[:len(real)]), flush=True)
 
 

@@ -88,4 +88,4 @@ if __name__ == "__main__":
     options = parser.parse_args()
     table = compare(options.preset, find_root())
     if options.out:
-        table.to_csv(options.out, index=False, lineterminator="\n")
+        write_table(table, measured_now("python -m benchmarks.text_map") | {"preset": options.preset}, options.out)

@@ -21,6 +21,7 @@ from jaxtyping import Integer, UInt8
 from scipy.stats import entropy
 
 from benchmarks.choices import add_rows_missing
+from benchmarks.machine import measured_now
 from kdlib.data import stickers as data
 from kdlib.encoder import Encoder
 from kdlib.evaluation.judge import Judge, verdicts
@@ -113,7 +114,8 @@ def run(choice: Choice, trained: dict, num_steps: int, material: Material) -> di
 def compare(preset: str, num_steps: int, root: Path, out: Path) -> pd.DataFrame:
     """Runs what `out` lacks, a row for each choice; the file is written after every row."""
     trained, material = load_preset(preset, root)["tokenizer"], load_material(preset, root)
-    return add_rows_missing(out, choices(trained), lambda choice: run(choice, trained, num_steps, material))
+    facts = measured_now("python -m benchmarks.tokenizers") | {"preset": preset}
+    return add_rows_missing(out, facts, choices(trained), lambda choice: run(choice, trained, num_steps, material))
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks.contenders import OURS, SHAPES, Contender, Shape, make_contender
-from benchmarks.machine import describe_machine, seconds, write_table
+from benchmarks.contenders import OURS, Contender, make_contender
+from benchmarks.machine import measured_now, seconds, write_table
+from benchmarks.shapes import SHAPES, Shape
 from kdlib.models import attention
 from kdlib.models.condition import concatenate
 from kdlib.models.discrete import process as discrete
@@ -324,7 +325,7 @@ def main() -> None:
     table = try_ideas({label: SHAPES[label] for label in arguments.shapes}, arguments.ideas, arguments.repetitions)
     print(table.drop(columns="changes").to_string(index=False, float_format="{:.4g}".format))
     if arguments.out:
-        write_table(table, describe_machine(), arguments.out)
+        write_table(table, measured_now("python -m benchmarks.tried"), arguments.out)
 
 
 if __name__ == "__main__":

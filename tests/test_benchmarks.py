@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks import choices, contenders, machine, restated, text_map, tokenizers, tried  # noqa: E402
 from benchmarks import discrete as benchmark  # noqa: E402
-from benchmarks.contenders import Shape  # noqa: E402
 from benchmarks.reference import load  # noqa: E402
+from benchmarks.shapes import Shape  # noqa: E402
 
 BATCH, POSITIONS, CODES, STEPS = 5, 7, 3, 11
 
@@ -206,7 +206,14 @@ def test_a_table_is_added_to_and_its_rows_are_not_run_again(tmp_path):
         asked.append(choice)
         return {"value": choice * 2}
 
-    choices.add_rows_missing(out, {"a": 1, "b": 2}, run)
-    table = choices.add_rows_missing(out, {"b": 2, "c": 3}, run)
+    facts = {"date": "2026-11-24", "cpu": "one"}
+    choices.add_rows_missing(out, facts, {"a": 1, "b": 2}, run)
+    table = choices.add_rows_missing(out, facts | {"date": "2026-11-25"}, {"b": 2, "c": 3}, run)
     assert asked == [1, 2, 3] and table.value.tolist() == [2, 4, 6]
     assert pd.read_csv(out).choice.tolist() == ["a", "b", "c"]
+    assert read_json(out.with_suffix(".json")) == {"date": "2026-11-25", "cpu": "one"}
+    with pytest.raises(ValueError, match="cpu one, here another"):
+        choices.add_rows_missing(out, {"cpu": "another"}, {"d": 4}, run)
+    out.with_suffix(".json").unlink()
+    with pytest.raises(ValueError, match="cpu unknown, here one"):
+        choices.add_rows_missing(out, facts, {"d": 4}, run)

@@ -22,7 +22,8 @@ pictures alone: each is described by its embedding in a joint space of texts and
 neighbours there. Given a text, its embedding takes the picture's place, and its nearest pictures take the neighbours'.
 
 This is a reference implementation, trained on open sticker sets that come with it, and these are its results
-at preset {badge}: {meaning}. Every number and picture below was made by the notebooks that follow.
+at preset {badge}: {meaning}. Every number and picture was made by the notebooks that follow, but for tables that were
+measured beforehand (speed, large indexes, what else was tried): their pages say when and, if it is known, on what.
 
 ## From a prompt to a picture
 
