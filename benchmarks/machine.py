@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from kdlib.files import atomic_path, read_json, write_json
+from kdlib.files import atomic_file, read_json, write_json
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -64,7 +64,7 @@ def check_machine(facts: dict, out: Path) -> None:
 
 def write_table(table: pd.DataFrame, facts: dict, out: Path) -> None:
     """The table as `out` (CSV), and what it was measured on as JSON beside it."""
-    with atomic_path(out) as path:
+    with atomic_file(out) as path:
         table.to_csv(path, index=False, float_format="%.6g")
     write_json(out.with_suffix(".json"), facts)
 

@@ -6,13 +6,17 @@ from pathlib import Path
 
 from kdlib.data.catalogue import Catalogue, sticker_catalogue
 from kdlib.encoder import Encoder
-from kdlib.files import read_json
+from kdlib.files import Kind, read_json
 from kdlib.params import find_root, load_params, load_preset, preset_names
 from kdlib.retrieval import Index, open_index
+from kdlib.retrieval.embeddings import INDEX
+from kdlib.weights import MODEL_FILES
 
 KIND = "knn-diffusion-pipeline"
 PRESET_PARTS = {"encoder": "encoder/model", "index": "index/training", "tokenizer": "tokenizer/model",
                 "denoiser": "training/model"}
+SAVED = Kind("saved pipeline", "pipeline.json", KIND, frozenset({"pipeline.json", *(
+    f"{part}/{name}" for part in PRESET_PARTS for name in (INDEX.files if part == "index" else MODEL_FILES))}))
 
 
 def check_prompt(prompt: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +40,7 @@ def generate(prompt: Prompt,
     """Draw pictures of a text, and say what they were made from."""
     with clear_errors():
         check_prompt(prompt)
-        check_out(out)
+        check_out(out, num_images)
         check_preset(preset)
         check_engine(engine, index)
         from kdlib.artifacts import default_preset
@@ -97,20 +96,20 @@ def make_index(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A fol
     (inside DIR, such as cats/tom.png), title, author, licence.
     """
     with clear_errors():
-        check_index_paths(folder, out)
+        check_apart(folder, out)
         check_preset(preset)
         from kdlib.artifacts import default_preset, find_parts
         from kdlib.encoder import Encoder
         from kdlib.retrieval import build_index
-        from kdlib.retrieval.own_pictures import save_report
+        from kdlib.retrieval.own_pictures import own_workspace, save_report
 
-        skipped, report = [], out.with_name(f"{out.name}.skipped.csv")
-        workspace = out.with_name(f".{out.name}.unfinished")
+        check_index_paths(out)
+        skipped, report = [], report_path(out)
         encoder = Encoder.load(find_parts(preset or default_preset(), ("encoder",))["encoder"])
-        built = build_index(folder, encoder, bytes_per_vector, skipped=skipped, workspace=workspace)
-        save_report(report, skipped)
-        built.save(out)
-        shutil.rmtree(workspace)
+        with own_workspace(workspace_path(out)) as workspace:
+            built = build_index(folder, encoder, bytes_per_vector, skipped=skipped, workspace=workspace)
+            save_report(report, skipped)
+            built.save(out)
     for path, reason in skipped[:MAX_LISTED]:
         typer.echo(printable(f"skipped {path}: {reason}"), err=True)
     typer.echo(f"{out}: {len(built)} pictures, {len(skipped)} files skipped (listed in {report})")
@@ -132,20 +131,59 @@ def check_prompt(prompt: str) -> None:
         raise ValueError(f"the prompt is {prompt!r}; say in words what to draw, for example 'a red apple'")
 
 
-def check_out(out: Path) -> None:
-    """Raises ValueError for a picture file that could not be written."""
+def check_out(out: Path, num_images: int) -> None:
+    """Raises ValueError or OSError for picture files that could not be written."""
+    from kdlib.files import check_file
+
     if out.suffix.lower() not in PICTURE_SUFFIXES:
         raise ValueError(f"--out {out} must end in {', '.join(PICTURE_SUFFIXES)}")
-    if out.is_dir():
-        raise ValueError(f"--out {out} is a folder; name a picture file")
+    with naming("--out"):
+        for path in picture_paths(out, num_images):
+            check_file(path)
 
 
-def check_index_paths(folder: Path, out: Path) -> None:
-    """Raises ValueError unless `folder` is one, and `out` is free or an older index."""
+def check_apart(folder: Path, out: Path) -> None:
+    """Raises ValueError unless `folder` is one, and apart from `out`."""
+    from kdlib.files import check_place
+
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder of pictures")
-    if out.exists() and not (out / "manifest.json").is_file():
-        raise ValueError(f"{out} exists and is no index; choose another name for --out")
+    pictures, target = folder.resolve(), out.resolve()
+    if pictures == target or pictures in target.parents or target in pictures.parents:
+        raise ValueError(f"--out {out} is, contains or lies in the pictures' folder {folder}; choose another place")
+    with naming("--out"):
+        check_place(out)
+
+
+def check_index_paths(out: Path) -> None:
+    """Raises ValueError or OSError unless `out` and what is written beside it are free, or ours and older."""
+    from kdlib.files import check_folder
+    from kdlib.retrieval.embeddings import INDEX
+    from kdlib.retrieval.own_pictures import check_report, check_workspace
+
+    with naming("--out"):
+        check_folder(out, INDEX)
+        check_report(report_path(out))
+        check_workspace(workspace_path(out))
+
+
+def report_path(index: Path) -> Path:
+    """Where `kd index` lists skipped files."""
+    return index.with_name(f"{index.name}.skipped.csv")
+
+
+def workspace_path(index: Path) -> Path:
+    """Where `kd index` keeps unfinished work."""
+    return index.with_name(f".{index.name}.unfinished")
+
+
+@contextmanager
+def naming(option: str) -> Iterator[None]:
+    """Puts the option before the message of an error that is about its value."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{option} {error}") from error
 
 
 def check_preset(preset: str | None) -> None:
@@ -189,13 +227,18 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
+def picture_paths(out: Path, num_images: int) -> list[Path]:
+    """`out` itself for one picture, else NAME-1, NAME-2, ..."""
+    return [out] if num_images == 1 else [out.with_stem(f"{out.stem}-{n + 1}") for n in range(num_images)]
+
+
 def save_images(images: list, out: Path) -> list[Path]:
     """Writes one picture to `out`, several to NAME-1, NAME-2, ..., each atomically; returns the paths."""
-    from kdlib.files import atomic_path
+    from kdlib.files import atomic_file
 
-    paths = [out] if len(images) == 1 else [out.with_stem(f"{out.stem}-{n + 1}") for n in range(len(images))]
+    paths = picture_paths(out, len(images))
     for image, path in zip(images, paths, strict=True):
-        with atomic_path(path) as temporary:
+        with atomic_file(path) as temporary:
             image.save(temporary)
     return paths
 

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 
-from kdlib.artifacts import KIND, check_prompt, find_parts, is_saved
+from kdlib.artifacts import KIND, SAVED, check_prompt, find_parts, is_saved
 from kdlib.data.catalogue import Catalogue, sticker_catalogue
 from kdlib.encoder import Encoder
-from kdlib.files import atomic_path, read_json, write_json
+from kdlib.files import atomic_folder, read_json, write_json
 from kdlib.models.backbone import Backbone, load_backbone
 from kdlib.models.condition import Condition
 from kdlib.params import load_preset
@@ -137,9 +137,11 @@ class Pipeline:
                 for row in zip(neighbours.ids, neighbours.scores, strict=True)]
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Writes all parts and the catalogue of the indexed pictures into `folder`, all or nothing; it can be moved."""
-        with atomic_path(folder) as temporary:
-            temporary.mkdir()
+        """Writes all parts and the catalogue of the indexed pictures into `folder`, all or nothing; it can be moved.
+
+        Raises ValueError or OSError where `folder` can't be written, or holds anything but an older saved pipeline.
+        """
+        with atomic_folder(folder, SAVED) as temporary:
             self.encoder.save(temporary / "encoder")
             self.backbone.save(temporary)
             index, catalogue = self.index, self.index.catalogue if self.index.catalogue is not None else self.catalogue

@@ -9,12 +9,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from kdlib.files import atomic_path, read_json, write_json
+from kdlib.files import Kind, atomic_file, atomic_folder, read_json, write_json
+
+MODEL_FILES = frozenset({"config.json", "model.safetensors"})
 
 
 def save_tensors(path: str | Path, tensors: dict, metadata: dict[str, str] | None = None) -> None:
     """Writes named tensors as safetensors, atomically; tensors are made contiguous and moved to the CPU."""
-    with atomic_path(path) as temporary:
+    with atomic_file(path) as temporary:
         save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary, metadata)
 
 
@@ -35,9 +37,9 @@ def load_tensors_and_metadata(path: str | Path) -> tuple[dict, dict[str, str]]:
 
 
 def save_model(folder: str | Path, config: dict, tensors: dict) -> None:
-    """Writes config.json and model.safetensors into `folder`, both or neither."""
-    with atomic_path(folder) as temporary:
-        temporary.mkdir()
+    """Writes config.json and model.safetensors into `folder`, both or neither; only a model of its kind is replaced."""
+    kind = Kind(config["kind"], "config.json", config["kind"], MODEL_FILES)
+    with atomic_folder(folder, kind) as temporary:
         write_json(temporary / "config.json", config)
         save_tensors(temporary / "model.safetensors", tensors)
 

@@ -13,6 +13,7 @@ from kdlib import pipeline
 from kdlib.cli import app, format_table
 from kdlib.encoder import Encoder
 from kdlib.retrieval import Index, openverse
+from kdlib.retrieval.own_pictures import own_workspace
 from tests.retrieval.test_engines import Colours, table
 from tests.test_pipeline import ColourEncoder, make_root, parts_are_colours
 
@@ -146,7 +147,7 @@ def test_a_saved_pipeline_serves_as_preset(kd, tmp_path):
     (["index", "empty", "--out", "data"], "data exists and is no index"),
     (["index", "a.txt", "--out", "my.index"], "a.txt is no folder of pictures"),
     (["index", "empty", "--out", "a.txt"], "a.txt exists and is no index"),
-    (["index", "empty", "--out", "a.txt/my.index"], "Not a directory|File exists|no readable picture"),
+    (["index", "empty", "--out", "a.txt/my.index"], "--out a.txt/my.index can't be written: .*a.txt is no folder"),
     (["index", "faulty", "--out", "my.index"], "faulty/credits.csv is no table of credits: its column 'x' is none of"),
 ])
 def test_errors_are_one_line_on_stderr_and_status_2(kd, tmp_path, words, message):
@@ -160,6 +161,52 @@ def test_errors_are_one_line_on_stderr_and_status_2(kd, tmp_path, words, message
     assert result.exit_code == 2 and len(errors) == 1 and re.search(message, errors[0])
     assert result.stdout == "" and "Traceback" not in result.stderr
     assert not (tmp_path / "a.png").exists() and not (tmp_path / "my.index").exists()
+
+
+def tree(folder):
+    return {path: path.read_bytes() if path.is_file() else path.is_symlink() for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("words, message", [
+    (["index", "mine", "--out", "site"], "--out site exists and is no index; choose another name"),
+    (["index", "icons", "--out", "icons"], "--out icons is, contains or lies in the pictures' folder icons"),
+    (["index", "icons", "--out", "icons/my.index"], "--out icons/my.index is, contains or lies in"),
+    (["index", "up/mine", "--out", "up"], "--out up is, contains or lies in the pictures' folder up/mine"),
+    (["index", "mine", "--out", "link"], "--out link is, contains or lies in"),
+    (["index", "mine", "--out", "my.index"], "--out my.index holds notes.txt, which is no part of its index; move it"),
+    (["index", "mine", "--out", "nowhere"], "--out nowhere is a symbolic link"),
+    (["index", "mine", "--out", "new"], "--out new.skipped.csv is no list of skipped files"),
+    (["index", "mine", "--out", "fresh"], "--out .fresh.unfinished holds notes.txt, and work is to be kept in it"),
+    (["generate", "red", "--out", "g.png", "--num-images", "2"], "--out g-1.png is a folder"),
+    (["generate", "red", "--out", "nowhere.png"], "--out nowhere.png is a symbolic link"),
+])
+def test_what_is_a_users_is_never_replaced(kd, tmp_path, monkeypatch, words, message):
+    for folder in ("mine", "icons", "up/mine"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.new("RGB", (9, 9), "red").save(tmp_path / folder / "rose.png")
+    assert kd("index", "mine", "--out", "my.index").exit_code == 0
+    for path, text in {"site/manifest.json": "{}", "site/index.html": "x", "icons/manifest.json": "{}",
+                       "up/manifest.json": "{}", "my.index/notes.txt": "x", "new.skipped.csv": "x", "g-1.png/d": "x",
+                       ".fresh.unfinished/notes.txt": "x"}.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    for name, target in {"link": "mine", "nowhere": "absent", "nowhere.png": "absent.png"}.items():
+        (tmp_path / name).symlink_to(target)
+    before = tree(tmp_path)
+    monkeypatch.setattr(ColourEncoder, "encode_images", None)  # refused before the work
+    monkeypatch.setattr(ColourEncoder, "encode_texts", None)
+    result = kd(*words)
+    assert result.exit_code == 2 and result.stderr.startswith(f"kd: {message}") and result.stderr.count("\n") == 1
+    assert tree(tmp_path) == before
+
+
+def test_two_processes_on_one_index_folder(kd, tmp_path):
+    (tmp_path / "mine").mkdir()
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "mine" / "rose.png")
+    with own_workspace(tmp_path / ".my.index.unfinished"):
+        result = kd("index", "mine", "--out", "my.index")
+    assert result.exit_code == 2 and "kd: another process works in .my.index.unfinished; wait for" in result.stderr
+    assert kd("index", "mine", "--out", "my.index").exit_code == 0
 
 
 def test_another_encoders_index_is_refused(kd, tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 """kdlib.files, kdlib.weights and kdlib.types: files are whole or not there, damage is named, hashes see every byte."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -17,27 +19,184 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_atomic_path_writes_and_replaces_files_and_folders(tmp_path):
+THING = files.Kind("thing", "thing.json", "of ours", frozenset({"thing.json", "part/a", "part/b"}))
+
+
+def write_thing(path, content="new"):
+    with files.atomic_folder(path, THING) as folder:
+        files.write_json(folder / "thing.json", {"kind": "of ours", "content": content})
+        with files.atomic_file(folder / "part" / "a") as temporary:
+            temporary.write_text(content)
+
+
+def test_files_and_folders_of_ours_are_replaced(tmp_path):
     for content in ("one", "two"):
-        with files.atomic_path(tmp_path / "deep" / "a.txt") as path:
+        with files.atomic_file(tmp_path / "deep" / "a.txt") as path:
             path.write_text(content)
-        with files.atomic_path(tmp_path / "folder") as path:
-            path.mkdir()
-            (path / content).write_text(content)
-    assert (tmp_path / "deep" / "a.txt").read_text() == "two"
-    assert names(tmp_path / "folder") == ["two"] and names(tmp_path) == ["deep", "folder"]
+        write_thing(tmp_path / "folder", content)
+    assert (tmp_path / "deep" / "a.txt").read_text() == (tmp_path / "folder" / "part" / "a").read_text() == "two"
+    assert names(tmp_path / "folder") == ["part", "thing.json"] and names(tmp_path) == ["deep", "folder"]
 
 
-def test_atomic_path_leaves_the_old_content_when_the_block_fails(tmp_path):
+def test_the_old_content_stays_when_the_block_fails(tmp_path):
     (tmp_path / "a.txt").write_text("old")
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "old").write_text("old")
-    for name in ("a.txt", "folder"):
-        with pytest.raises(RuntimeError, match="half"), files.atomic_path(tmp_path / name) as path:
-            path.write_text("new")
-            raise RuntimeError("half way")
-    assert (tmp_path / "a.txt").read_text() == "old" and names(tmp_path / "folder") == ["old"]
+    write_thing(tmp_path / "folder", "old")
+    with pytest.raises(RuntimeError, match="half"), files.atomic_file(tmp_path / "a.txt") as path:
+        path.write_text("new")
+        raise RuntimeError("half way")
+    with pytest.raises(RuntimeError, match="half"), files.atomic_folder(tmp_path / "folder", THING) as path:
+        (path / "thing.json").write_text("new")
+        raise RuntimeError("half way")
+    assert (tmp_path / "a.txt").read_text() == (tmp_path / "folder" / "part" / "a").read_text() == "old"
     assert names(tmp_path) == ["a.txt", "folder"]
+
+
+def spoil(folder, how):
+    """An older thing with something of the user's in it, or what only looks like one."""
+    write_thing(folder, "old")
+    if how == "file":
+        (folder / "notes.txt").write_text("mine")
+    elif how == "deep":
+        (folder / "part" / "c").write_text("mine")
+    elif how == "empty folder":
+        (folder / "drafts").mkdir()
+    elif how == "link":
+        (folder / "part" / "b").symlink_to(folder / "part" / "a")
+    elif how == "folder":
+        (folder / "part" / "b").mkdir()
+        (folder / "part" / "b" / "mine").write_text("mine")
+    else:
+        (folder / "thing.json").write_text(how)
+
+
+@pytest.mark.parametrize("how, message", [
+    ("file", "folder holds notes.txt, which is no part of its thing; move it away, or"),
+    ("deep", "folder holds part/c, which"), ("empty folder", "folder holds drafts, which"),
+    ("link", "folder holds part/b, which"), ("folder", "folder holds part/b, which"),
+    ("{}", "folder exists and is no thing; choose another name"), ("{", "is no thing"), ("[]", "is no thing"),
+    ('{"kind": "of yours"}', "is no thing"), ('{"kind": ["of ours"]}', "is no thing")])
+def test_a_folder_with_anything_else_in_it_is_refused_before_the_work(tmp_path, how, message):
+    spoil(tmp_path / "folder", how)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=message), files.atomic_folder(tmp_path / "folder", THING):
+        raise AssertionError("work was done")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_what_comes_during_the_work_is_seen_too(tmp_path):
+    write_thing(tmp_path / "folder", "old")
+    with pytest.raises(ValueError, match="holds notes.txt"), files.atomic_folder(tmp_path / "folder", THING) as path:
+        (path / "thing.json").write_text("new")
+        (tmp_path / "folder" / "notes.txt").write_text("mine")
+    assert names(tmp_path) == ["folder"] and (tmp_path / "folder" / "notes.txt").read_text() == "mine"
+    with pytest.raises(ValueError, match="is a folder"), files.atomic_file(tmp_path / "a.txt") as path:
+        path.write_text("new")
+        (tmp_path / "a.txt").mkdir()
+    assert names(tmp_path) == ["a.txt", "folder"]
+
+
+def test_without_a_kind_a_folder_is_replaced_by_one_with_all_of_its_names(tmp_path):
+    for number in (1, 2):
+        with files.atomic_folder(tmp_path / "folder") as path:
+            for name in range(number):
+                (path / str(name)).write_text("")
+    with pytest.raises(ValueError, match="folder holds 1, which"), files.atomic_folder(tmp_path / "folder") as path:
+        (path / "0").write_text("")
+    assert names(tmp_path / "folder") == ["0", "1"]
+
+
+@pytest.mark.parametrize("write", [files.check_file, lambda path: files.check_folder(path, THING)])
+def test_places_that_can_not_be_written(tmp_path, write):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "nowhere").symlink_to("absent")
+    for name, message in [("link", "is a symbolic link"), ("nowhere", "is a symbolic link"),
+                          ("file/a/b", "file is no folder"), ("nowhere/a", "nowhere is no folder"),
+                          ("a\0b", "is no name to write to"), ("..", "is no name to write to"),
+                          ("\ud800", "not valid Unicode"), ("a" * 231, "at most 230 bytes"),
+                          ("é" * 116, "at most 230 bytes"), ("b" * 256 + "/a", "too long"),
+                          ("b/" * 2000 + "a", "too long")]:
+        with pytest.raises((ValueError, OSError), match=message):
+            write(tmp_path / name)
+    for name in ("", "/"):
+        with pytest.raises(ValueError, match="is no name to write to"):
+            write(files.Path(name))
+    for name in ("new", "a/b/c", "a" * 230, "caf\udce9"):
+        write(tmp_path / name)
+    assert names(tmp_path) == ["file", "link", "nowhere"]
+
+
+def test_a_parent_that_may_not_be_changed(tmp_path, monkeypatch):
+    """As root, who may, the system's answer is played."""
+    monkeypatch.setattr(files.os, "access", lambda path, how: files.Path(path) != tmp_path)
+    with pytest.raises(PermissionError, match="you may not change .*; choose another place"):
+        files.check_file(tmp_path / "a" / "b")
+
+
+def test_names_of_230_bytes_can_be_written(tmp_path):
+    for _ in range(2):
+        with files.atomic_file(tmp_path / ("é" * 115)) as path:
+            path.write_text("")
+        write_thing(tmp_path / ("a" * 230))
+    assert len(names(tmp_path)) == 2
+
+
+def test_killed_between_the_renames_the_old_folder_comes_back(tmp_path):
+    write_thing(tmp_path / "folder", "old")
+    (tmp_path / "folder").rename(tmp_path / ".folder.replaced")
+    with pytest.raises(RuntimeError), files.atomic_folder(tmp_path / "folder", THING):
+        raise RuntimeError
+    assert names(tmp_path) == ["folder"] and (tmp_path / "folder" / "part" / "a").read_text() == "old"
+    write_thing(tmp_path / ".folder.replaced", "older")
+    write_thing(tmp_path / "folder")
+    assert names(tmp_path) == ["folder"] and (tmp_path / "folder" / "part" / "a").read_text() == "new"
+    (tmp_path / ".folder.replaced").mkdir()
+    (tmp_path / ".folder.replaced" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=".folder.replaced is in the way"):
+        write_thing(tmp_path / "folder", "newest")
+    assert (tmp_path / ".folder.replaced" / "notes.txt").read_text() == "mine"
+
+
+def test_a_rename_that_fails_leaves_the_old_folder(tmp_path, monkeypatch):
+    write_thing(tmp_path / "folder", "old")
+    rename = files.Path.rename
+
+    def full(self, target):
+        if self.name == "folder" and "partial" in str(self):
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(files.Path, "rename", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_thing(tmp_path / "folder")
+    assert names(tmp_path) == ["folder"] and (tmp_path / "folder" / "part" / "a").read_text() == "old"
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    left = tmp_path / ".folder.abcdefg1.partial"
+    (left / "folder" / "part" / ".a.abcdefg2.partial").mkdir(parents=True)
+    (left / "folder" / "part" / ".a.abcdefg2.partial" / "a").write_text("half")
+    mine = tmp_path / ".folder.abcdefg3.partial"
+    mine.mkdir()
+    (mine / "notes.txt").write_text("mine")
+    living = tmp_path / ".folder.abcdefg4.partial"
+    living.mkdir()
+    with files.locked(living):
+        write_thing(tmp_path / "folder")
+    assert names(tmp_path) == [mine.name, living.name, "folder"]
+    write_thing(tmp_path / "folder")
+    assert names(tmp_path) == [mine.name, "folder"]
+
+
+def test_processes_that_write_one_folder_at_once_tear_nothing(tmp_path):
+    code = ("import sys\nfrom tests.test_files import write_thing\nfrom pathlib import Path\n"
+            "for n in range(40): write_thing(Path(sys.argv[1]), sys.argv[2])")
+    writers = [subprocess.Popen([sys.executable, "-c", code, tmp_path / "folder", name], stderr=subprocess.PIPE,
+                                text=True) for name in "ab"]
+    for writer in writers:
+        assert writer.communicate()[1] == "" and writer.returncode == 0
+    told = files.read_json(tmp_path / "folder" / "thing.json")["content"]
+    assert names(tmp_path) == ["folder"] and (tmp_path / "folder" / "part" / "a").read_text() == told
 
 
 json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from kdlib.files import atomic_path, read_json, write_json
+from kdlib.files import atomic_file, read_json, write_json
 
 COLUMNS = 8
 MAX_PICTURES = 64
@@ -33,7 +33,7 @@ def save_sheet(folder: str | Path, pictures: Sequence[Image.Image], prompts: Seq
     page = Image.new("RGB", (COLUMNS * size_px, -(-len(pictures) // COLUMNS) * size_px), "white")
     for number, picture in enumerate(pictures):
         page.paste(picture, (number % COLUMNS * size_px, number // COLUMNS * size_px))
-    with atomic_path(Path(folder) / "pictures.png") as temporary:
+    with atomic_file(Path(folder) / "pictures.png") as temporary:
         page.quantize(COLOURS, kmeans=1).save(temporary, optimize=True)
     write_json(Path(folder) / "pictures.json", {"size_px": size_px, "columns": COLUMNS, "prompts": prompts})
 

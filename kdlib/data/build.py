@@ -19,7 +19,7 @@ import pandas as pd
 
 from kdlib.data.datasheet import write_datasheet
 from kdlib.data.stickers import STYLES, TRAINING_STYLES, _hash
-from kdlib.files import atomic_path
+from kdlib.files import atomic_file
 from kdlib.params import find_root
 
 PACKAGE = "@iconify/json@2.2.535"
@@ -40,13 +40,13 @@ def build(folder: str | Path) -> pd.DataFrame:
     table["split"] = ["test" if int(_hash(c), 16) % 100 < TEST_PERCENT else "train" for c in table.concept]
     columns = ["id", "style", "name", "title", "concept", "keywords", "skin_tone", "split", "author", "licence", "svg"]
     table = table[columns].astype("str")
-    with atomic_path(folder / "stickers.parquet") as temporary:
+    with atomic_file(folder / "stickers.parquet") as temporary:
         table.to_parquet(temporary, index=False, compression="zstd", compression_level=22, use_dictionary=False,
                          row_group_size=len(table), data_page_size=2 ** 30)  # one page a column: smaller by a tenth
     prompts = make_prompts(table)
-    with atomic_path(folder / "prompts.csv") as temporary:
+    with atomic_file(folder / "prompts.csv") as temporary:
         prompts.to_csv(temporary, index=False, lineterminator="\n")
-    with atomic_path(folder / "README.md") as temporary:
+    with atomic_file(folder / "README.md") as temporary:
         temporary.write_text(write_datasheet(table, prompts, PACKAGE, TRAINING_STYLES))
     return table
 

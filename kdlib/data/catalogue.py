@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 from PIL import Image, ImageOps
 
-from kdlib.files import atomic_path
+from kdlib.files import atomic_file
 
 COLUMNS = ("title", "style", "author", "licence", "picture")
 THUMBNAIL_PX = 128
@@ -68,7 +68,7 @@ class Catalogue:
 
     def save(self, path: str | Path) -> None:
         """Writes one parquet file, atomically."""
-        with atomic_path(path) as temporary:
+        with atomic_file(path) as temporary:
             self.table.rename_axis("id").to_parquet(temporary, compression="zstd")
 
     @classmethod

@@ -15,7 +15,7 @@ import pandas as pd
 
 from kdlib.data.build import fetch_package, name_key, read_icon_sets, read_icons, strip_tone
 from kdlib.data.stickers import load_stickers
-from kdlib.files import atomic_path
+from kdlib.files import atomic_file
 
 COLOUR_SETS = ("emojione-v1", "flat-ui", "fluent-color", "streamline-color", "streamline-cyber-color",
                "streamline-flex-color", "streamline-freehand-color", "streamline-plump-color",
@@ -83,7 +83,7 @@ def concept_of_key(stickers: pd.DataFrame) -> dict[str, str]:
 def build_world(path: str | Path) -> pd.DataFrame:
     """Fetches the sets, writes the table as parquet, and returns it."""
     table = make_world(read_icon_sets(fetch_package(), SETS), load_stickers())
-    with atomic_path(path) as temporary:
+    with atomic_file(path) as temporary:
         table.to_parquet(temporary, index=False, compression="zstd")
     return table
 

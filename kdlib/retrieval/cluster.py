@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kdlib.data.folder import SUFFIXES, Skipped, read_pictures
-from kdlib.files import atomic_path
+from kdlib.files import atomic_file, atomic_folder
 from kdlib.retrieval import inverted
-from kdlib.retrieval.embeddings import STRUCTURE, check_embeddings, check_encoder, write_embeddings
+from kdlib.retrieval.embeddings import INDEX, STRUCTURE, check_embeddings, check_encoder, write_embeddings
 from kdlib.retrieval.own_pictures import save_report
 from kdlib.types import Embeddings
 
@@ -120,7 +120,7 @@ def embed_shard(shard: Path, encoder, out: Path) -> None:
     vectors = np.concatenate(chunks)
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
     table = pa.table({"id": pa.array(ids, pa.string()), "vector": column})
-    with atomic_path(out) as temporary:
+    with atomic_file(out) as temporary:
         pq.write_table(table.replace_schema_metadata({ENCODER: encoder.identity}), temporary)
 
 
@@ -179,8 +179,7 @@ def build_from_shards(vectors_folder: str | Path, out: str | Path, encoder_id: s
         raise ValueError(f"{vectors_folder} holds no shards of vectors; make them with embed_shards")
     for shard in shards:
         check_encoder(encoder_of(shard), encoder_id, str(shard))
-    with atomic_path(out) as temporary:
-        temporary.mkdir()
+    with atomic_folder(out, INDEX) as temporary:
         embeddings = gather(shards, temporary / "vectors.npy", encoder_id)
         chosen = factory or inverted.choose_factory(*embeddings.vectors.shape, bytes_per_vector)
         log.info("%d vectors of width %d in %d shards: %s", *embeddings.vectors.shape, len(shards), chosen)

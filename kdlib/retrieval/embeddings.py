@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdlib.files import atomic_path, file_hash, read_json, save_array, write_json
+from kdlib.files import Kind, atomic_folder, file_hash, read_json, save_array, write_json
 from kdlib.types import Embeddings
 
 KIND = "embeddings"
@@ -15,6 +15,8 @@ METRIC = "cosine"
 FILES = ("vectors.npy", "ids.json")
 STRUCTURE = "structure"  # the manifest's part on an inverted file, where there is one
 DTYPES = ("float16", "float32")
+INDEX = Kind("index", "manifest.json", KIND,
+             frozenset({"manifest.json", *FILES, "catalogue.parquet", "structure.faiss", "lists.ivfdata"}))
 NORM_TOLERANCE = 1e-2  # float16 rounds a unit vector's length by far less
 CHUNK_ROWS = 65_536
 
@@ -23,11 +25,10 @@ def save_embeddings(folder: str | Path, embeddings: Embeddings) -> None:
     """Writes vectors.npy (float16 or float32, as given), ids.json and manifest.json into `folder`, all or nothing.
 
     The manifest names the encoder, the count, the dimension, the metric and the SHA-256 of the two other files.
-    Raises ValueError as `check_embeddings` does.
+    Raises ValueError as `check_embeddings` does, and where `folder` holds anything but an older index.
     """
     check_embeddings(embeddings)
-    with atomic_path(folder) as temporary:
-        temporary.mkdir()
+    with atomic_folder(folder, INDEX) as temporary:
         write_embeddings(temporary, embeddings)
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from kdlib.data.catalogue import COLUMNS, THUMBNAIL_PX, Catalogue, thumbnail
 from kdlib.data.stickers import load_stickers, render
 from kdlib.encoder import Encoder
-from kdlib.files import atomic_path, file_hash
+from kdlib.files import atomic_file, file_hash
 from kdlib.params import find_root
 from kdlib.retrieval import Index
 from kdlib.types import Embeddings
@@ -167,7 +167,7 @@ def write_database(path: Path, stickers: pd.DataFrame, sha256: str) -> None:
     kept = plain | (alone & ~stickers.duplicated(["style", "concept"]))
     columns = [*INDEXED, *(name for name in (*SHOWN, "split") if name not in INDEXED)]
     declared = ", ".join(name if name in INDEXED else f"{name} UNINDEXED" for name in columns)
-    with atomic_path(path) as temporary, closing(sqlite3.connect(temporary)) as connection, connection:
+    with atomic_file(path) as temporary, closing(sqlite3.connect(temporary)) as connection, connection:
         connection.execute(f"CREATE VIRTUAL TABLE stickers USING fts5({declared}, tokenize = 'porter unicode61')")
         connection.executemany(f"INSERT INTO stickers VALUES ({', '.join('?' * len(columns))})",
                                stickers.loc[kept, columns].itertuples(index=False, name=None))

@@ -12,9 +12,10 @@ import numpy as np
 from jaxtyping import Float
 
 from kdlib.data.catalogue import Catalogue
-from kdlib.files import atomic_path
+from kdlib.files import atomic_folder
 from kdlib.retrieval import inverted
 from kdlib.retrieval.embeddings import (
+    INDEX,
     STRUCTURE,
     check_embeddings,
     open_embeddings,
@@ -125,12 +126,12 @@ class Index:
     def save(self, folder: str | Path) -> None:
         """Writes embeddings, structure and catalogue, as far as there are any, into `folder`, all or nothing.
 
-        Raises ValueError for a view that `where` made: it would save what it leaves out.
+        Raises ValueError for a view that `where` made: it would save what it leaves out; and where `folder` holds
+        anything but an older index.
         """
         if self.allowed is not None:
             raise ValueError("this index is filtered; save the whole one, and filter it after opening")
-        with atomic_path(folder) as temporary:
-            temporary.mkdir()
+        with atomic_folder(folder, INDEX) as temporary:
             if self.structure is not None:
                 inverted.save_structure(temporary / inverted.STRUCTURE_FILE, self.structure)
             if self.catalogue is not None:

@@ -12,7 +12,7 @@ import numpy as np
 from faiss.contrib.ondisk import merge_ondisk
 from jaxtyping import Float, Int
 
-from kdlib.files import atomic_path
+from kdlib.files import atomic_file
 
 NUM_CELLS = 20             # the query's own cell and 19 others
 EXACT_UP_TO = 100_000      # so many vectors are searched exhaustively in a few milliseconds
@@ -176,7 +176,7 @@ def save_structure(path: str | Path, structure: faiss.Index) -> None:
     """Writes a structure into one file, atomically; lists that lie in another file are read and written with it."""
     inverted = inverted_file(structure)
     lists = faiss.downcast_InvertedLists(inverted.invlists)
-    with atomic_path(path) as temporary:
+    with atomic_file(path) as temporary:
         if not isinstance(lists, faiss.OnDiskInvertedLists):
             faiss.write_index(structure, str(temporary))
             return

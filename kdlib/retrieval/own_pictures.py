@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import logging
 import os
+import re
+import shutil
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +23,13 @@ from tqdm import tqdm
 
 from kdlib.data.catalogue import Catalogue, folder_catalogue, read_credits, thumbnail
 from kdlib.data.folder import FORMATS, Skipped, list_pictures, read_pictures
-from kdlib.files import atomic_path
+from kdlib.files import PARTIAL, atomic_file, check_file, check_place, locked
 from kdlib.types import Embeddings
 
 COLUMNS = ["id", "reason", "digest", "thumbnail", "vector"]  # of a shard; a file with a reason to skip it has no more
+SHARD = re.compile(r"[0-9a-f]{64}\.parquet")
+LOCK = "lock"  # in a workspace
+REPORT_HEAD = (",".join(Skipped._fields) + "\n").encode()
 log = logging.getLogger(__name__)
 
 
@@ -78,7 +85,7 @@ def embed_batches(batches: Sequence[Sequence[Path]], folder: Path, encoder, work
             vectors = iter(encoder.encode_images(pictures) if pictures else ())
             tables[n] = pd.DataFrame([(*row, b"" if row[1] else np.float32(next(vectors)).tobytes()) for row in rows],
                                      columns=COLUMNS)
-            with atomic_path(shards[n]) as temporary:
+            with atomic_file(shards[n]) as temporary:
                 tables[n].to_parquet(temporary)
             progress.update(len(rows))
     return pd.concat(tables) if tables else pd.DataFrame(columns=COLUMNS)
@@ -137,7 +144,54 @@ def load_shard(path: Path) -> pd.DataFrame | None:
         return None
 
 
+@contextmanager
+def own_workspace(folder: str | Path) -> Iterator[Path]:
+    """A folder for `embed_folder` that this process holds; what was kept in it is removed if the block ends well.
+
+    Raises ValueError where another process holds it, or something else has its name.
+    """
+    folder = Path(folder)
+    check_workspace(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / LOCK).touch()
+    try:
+        with locked(folder / LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            try:
+                yield folder
+                for path in folder.iterdir():
+                    if SHARD.fullmatch(path.name):
+                        path.unlink()
+                    elif PARTIAL.fullmatch(path.name):
+                        shutil.rmtree(path, ignore_errors=True)
+            finally:
+                (folder / LOCK).unlink(missing_ok=True)
+                with suppress(OSError):  # it isn't empty: there is work to go on with, or something came into it
+                    folder.rmdir()
+    except BlockingIOError:
+        raise ValueError(f"another process works in {folder}; wait for its end") from None
+
+
+def check_workspace(folder: Path) -> None:
+    """Raises ValueError or OSError for a workspace that can't be had, or holds what `embed_folder` doesn't write."""
+    check_place(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is no folder, and work is to be kept in one of this name; move it away")
+    strange = [path.name for path in folder.glob("*") if not (
+        (SHARD.fullmatch(path.name) or path.name == LOCK) and path.is_file()
+        or PARTIAL.fullmatch(path.name) and path.is_dir())]
+    if strange:
+        raise ValueError(f"{folder} holds {min(strange)}, and work is to be kept in it; move that away")
+
+
+def check_report(path: Path) -> None:
+    """Raises ValueError or OSError where a report can't be written, or a file of its name is none."""
+    check_file(path)
+    if path.exists() and path.read_bytes()[:len(REPORT_HEAD)] != REPORT_HEAD:
+        raise ValueError(f"{path} is no list of skipped files, and would be replaced by one; move it away")
+
+
 def save_report(path: str | Path, skipped: Iterable[Skipped]) -> None:
-    """Writes the files that were left out as CSV: path, reason."""
-    with atomic_path(path) as temporary:
+    """Writes the files that were left out as CSV: path, reason; raises as `check_report` does."""
+    check_report(Path(path))
+    with atomic_file(path) as temporary:
         pd.DataFrame(skipped, columns=list(Skipped._fields)).to_csv(temporary, index=False, lineterminator="\n")

@@ -14,10 +14,12 @@ from jaxtyping import Integer, UInt8
 
 from kdlib.data.augment import change
 from kdlib.encoder import Encoder
-from kdlib.files import atomic_path, save_array
+from kdlib.files import Kind, atomic_folder, save_array
 from kdlib.models.discrete.tokenizer import Tokenizer, encode_view
 from kdlib.retrieval import Index
 from kdlib.training.loop import step_generator
+
+VIEWS = Kind("set of views", "", "", frozenset({"codes.npy", "vectors.npy"}))
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,7 @@ class Views:
 
     def save(self, folder: str | Path) -> None:
         """Writes codes.npy and vectors.npy, both or neither."""
-        with atomic_path(folder) as temporary:
-            temporary.mkdir()
+        with atomic_folder(folder, VIEWS) as temporary:
             save_array(temporary / "codes.npy", self.codes)
             save_array(temporary / "vectors.npy", self.vectors)
 

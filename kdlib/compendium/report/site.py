@@ -23,7 +23,7 @@ from kdlib.compendium.report.explorer import write_explorer
 from kdlib.compendium.report.overview import claims_table, meaning, write_overview
 from kdlib.compendium.report.provenance import badge, footer, locked_runs, used_parameters, with_footers
 from kdlib.data.catalogue import sticker_catalogue
-from kdlib.files import atomic_path, read_json
+from kdlib.files import atomic_file, atomic_folder, read_json
 from kdlib.params import find_root, load_params, load_preset
 
 RESULTS = "reports/${item.preset}/"
@@ -72,9 +72,9 @@ def build_report(preset: str, root: str | Path | None = None) -> Path:
         (source / "_static" / "tables").mkdir()
         write_pages(preset, root, source)
         run_sphinx(preset, source, Path(folder))
-        with atomic_path(results / "site") as site:
-            shutil.copytree(Path(folder, "site"), site)
-    with atomic_path(results / "index.html") as temporary:
+        with atomic_folder(results / "site") as site:
+            shutil.copytree(Path(folder, "site"), site, dirs_exist_ok=True)
+    with atomic_file(results / "index.html") as temporary:
         temporary.write_text(REDIRECT.format(preset=html.escape(preset)))
     return results / "index.html"
 
