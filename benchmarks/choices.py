@@ -97,12 +97,12 @@ def conditioned(codes: np.ndarray, queries: np.ndarray, near: Neighbours) -> tup
 
 def fresh_pictures(preset: str, root: Path, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
     """Codes (n, positions) and embeddings (n, dim) of pictures of held-out concepts in the generator's styles."""
-    stickers, pictures = reference_pictures(preset, root)
-    rows = np.random.default_rng(0).permutation(len(pictures))[:NUM_PICTURES]
+    fresh = reference_pictures(preset, root)
+    rows = np.random.default_rng(0).permutation(len(fresh))[:NUM_PICTURES]
     everything = open_embeddings(stage_folder(preset, "index", root) / "embeddings")
     row_of = {id: row for row, id in enumerate(everything.ids)}
-    queries = everything.vectors[[row_of[id] for id in stickers.index[rows]]].astype(np.float32)
-    return encode_view(tokenizer, pictures[rows]), queries
+    queries = everything.vectors[[row_of[id] for id in fresh.ids[rows]]].astype(np.float32)
+    return encode_view(tokenizer, fresh.pictures[rows]), queries
 
 
 @torch.inference_mode()

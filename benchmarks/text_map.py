@@ -23,7 +23,7 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 from torch import Tensor
 
-from kdlib.data import stickers as data
+from kdlib.data import load
 from kdlib.data.stickers import captions_of, known_concepts, told_pictures
 from kdlib.encoder import Encoder
 from kdlib.encoder.encoder import pooled_texts
@@ -60,14 +60,14 @@ def compare(preset: str, root: Path) -> pd.DataFrame:
     encoder = Encoder.load(stage_folder(preset, "encoder", root) / "model")
     everything = open_embeddings(stage_folder(preset, "index", root) / "embeddings", encoder.identity)
     vectors = np.asarray(everything.vectors, np.float32)
-    stickers = data.load_stickers(root).set_index("id").loc[everything.ids].reset_index()
-    held_out, told = stickers.split == "test", told_pictures(stickers)
-    fitted = (~held_out | told).to_numpy()
+    stickers = load("stickers", preset, root).table
+    held_out, described = stickers.split == "test", told_pictures(stickers)
+    fitted = (~held_out | described).to_numpy()
     bank, targets = mean_directions([text.split(", ") for text in captions_of(stickers[fitted])], vectors[fitted])
-    names = stickers[held_out & ~told].drop_duplicates("concept").set_index("concept").title
+    names = stickers[held_out & ~described].drop_duplicates("concept").set_index("concept").title
     kinds = names.index.isin(known_concepts(stickers))
     texts, asked = pooled_texts(encoder.model, bank), pooled_texts(encoder.model, names.tolist())
-    answers, rows = (~told).to_numpy(), []
+    answers, rows = (~described).to_numpy(), []
     for name, fit in contenders(load_preset(preset, root)["encoder"]["num_text_steps"]).items():
         start = time.perf_counter()
         text_map = fit(texts, targets)

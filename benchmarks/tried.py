@@ -146,18 +146,18 @@ def kept_keys(contender: Contender) -> Iterator[None]:
 
 @contextmanager
 def null_rows_skipped(contender: Contender) -> Iterator[None]:
-    def told_only(forward: Callable) -> Callable:
+    def conditioned_only(forward: Callable) -> Callable:
         def cross_attention(x: Tensor, context: Tensor) -> Tensor:
-            told = context.flatten(1).any(1)
-            result = forward(x[told], context[told])
-            return result.new_zeros(x.shape).index_put_((told,), result)
+            conditioned = context.flatten(1).any(1)
+            result = forward(x[conditioned], context[conditioned])
+            return result.new_zeros(x.shape).index_put_((conditioned,), result)
 
         return cross_attention
 
     with ExitStack() as stack:
         for block in contender.model.transformer.blocks:
             layer = block.cross_attention
-            stack.enter_context(mock.patch.object(layer, "forward", told_only(layer.forward)))
+            stack.enter_context(mock.patch.object(layer, "forward", conditioned_only(layer.forward)))
         yield
 
 

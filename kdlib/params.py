@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from functools import cache
 from pathlib import Path
 
 import yaml
+
+STAGE_RUN = "KDLIB_STAGE_RUN"  # the environment variable by which kdlib.compendium.notebook says that it runs a stage
 
 
 def find_root(start: str | Path | None = None) -> Path:
@@ -40,3 +44,20 @@ def load_preset(preset: str, root: str | Path | None = None) -> dict:
 def stage_folder(preset: str, stage: str, root: str | Path | None = None) -> Path:
     """reports/<preset>/<stage>, where a stage keeps everything that it makes."""
     return Path(root or find_root()) / "reports" / preset / stage
+
+
+def output_folder(preset: str, stage: str, root: str | Path | None = None) -> Path:
+    """Where a notebook writes: `stage_folder` if it is run as a stage, scratch/<preset>/<stage> if it is run by hand.
+
+    So playing in Jupyter overwrites nothing that was published. The first call of a process by hand prints where it is.
+    """
+    root = Path(root or find_root())
+    if STAGE_RUN in os.environ:
+        return stage_folder(preset, stage, root)
+    _say_scratch(preset)
+    return root / "scratch" / preset / stage
+
+
+@cache
+def _say_scratch(preset: str) -> None:
+    print(f"run by hand: this notebook writes to scratch/{preset}; reports/{preset} stays as it is")

@@ -27,7 +27,7 @@ from pathlib import Path
 import nbformat
 from PIL import Image
 
-from kdlib.params import find_root, load_preset
+from kdlib.params import STAGE_RUN, find_root, load_preset
 
 METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python", "pygments_lexer": "ipython3"}}
@@ -184,7 +184,8 @@ def own_kernel() -> Iterator[Path]:
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         (spec / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}))
         before = dict(os.environ)
-        os.environ.update(JUPYTER_PATH=folder, IPYTHONDIR=str(Path(folder, "ipython")), PYTHONHASHSEED="0")
+        os.environ.update(JUPYTER_PATH=folder, IPYTHONDIR=str(Path(folder, "ipython")), PYTHONHASHSEED="0",
+                          **{STAGE_RUN: "1"})
         try:
             yield Path(folder)
         finally:

@@ -40,9 +40,9 @@ def save_sheet(folder: str | Path, pictures: Sequence[Image.Image], prompts: Seq
 
 def open_sheet(folder: str | Path) -> dict[str, Image.Image]:
     """The pictures that `save_sheet` wrote, as RGB, by their prompts."""
-    told = read_json(Path(folder) / "pictures.json")
+    layout = read_json(Path(folder) / "pictures.json")
     with Image.open(Path(folder) / "pictures.png") as file:
         page = file.convert("RGB")
-    places = [divmod(number, told["columns"]) for number in range(len(told["prompts"]))]
-    boxes = [tuple(told["size_px"] * edge for edge in (x, y, x + 1, y + 1)) for y, x in places]
-    return {prompt: page.crop(box) for prompt, box in zip(told["prompts"], boxes, strict=True)}
+    places = [divmod(number, layout["columns"]) for number in range(len(layout["prompts"]))]
+    boxes = [tuple(layout["size_px"] * edge for edge in (x, y, x + 1, y + 1)) for y, x in places]
+    return {prompt: page.crop(box) for prompt, box in zip(layout["prompts"], boxes, strict=True)}

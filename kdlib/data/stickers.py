@@ -14,7 +14,6 @@ from jaxtyping import Bool
 from PIL import Image
 from tqdm import tqdm
 
-from kdlib.data import stickers as data
 from kdlib.params import find_root
 
 TRAINING_STYLES = ("twemoji", "noto", "noto-v1", "emojione", "fluent-emoji-flat")
@@ -103,8 +102,8 @@ def in_domain_rows(stickers: pd.DataFrame) -> Bool[np.ndarray, " num_pictures"]:
 
     What is drawn is measured against the same concepts in the generator's styles, which are not among them.
     """
-    added = (stickers.split == "test") & stickers["style"].isin(data.HELD_OUT_STYLES) & (stickers.skin_tone == "")
-    return data.training_rows(stickers) | added.to_numpy()
+    added = (stickers.split == "test") & stickers["style"].isin(HELD_OUT_STYLES) & (stickers.skin_tone == "")
+    return training_rows(stickers) | added.to_numpy()
 
 
 def known_concepts(stickers: pd.DataFrame) -> set[str]:

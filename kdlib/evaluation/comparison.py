@@ -117,12 +117,6 @@ def claim_best(ratios: dict[object, dict[str, Interval]], name: str = "fd_sticke
     return "does not hold" if "better" in replies else "holds" if replies == {"worse"} else "can't be told"
 
 
-def kendall(first: Sequence[float], second: Sequence[float]) -> float:
-    """Kendall's tau-a of two lists: 1 for the same order, -1 for the reverse; ties count as neither."""
-    signs = [np.sign(np.subtract.outer(values, values)) for values in (np.asarray(first), np.asarray(second))]
-    return float((signs[0] * signs[1]).sum() / (len(first) * (len(first) - 1)))
-
-
 def rounded(intervals: dict[str, Interval]) -> dict[str, dict[str, float]]:
     """Intervals as metrics.json holds them; what is no number is left out."""
     return {name: {end: round(number, 4) for end, number in found._asdict().items()}

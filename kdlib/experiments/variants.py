@@ -27,7 +27,7 @@ SAMPLING = ("sampling_steps", "guidance_scale")
 MEASURING = ("num_prompts", "num_seeds", "num_draws")  # the same for all, or they could not be compared
 
 
-def plain_settings(preset: str, root: Path) -> dict:
+def plain_settings(preset: str, root: str | Path | None = None) -> dict:
     """What `ours` is made with: the preset's group `variant`, how training neighbours are found, the training's seed.
 
     exclude  "self" or "concept", see `left_out_of_neighbours`
@@ -37,7 +37,7 @@ def plain_settings(preset: str, root: Path) -> dict:
     return {"exclude": "self", "k": group["k"], "seed": group["seed"], "conditioning": "ours", **group["variant"]}
 
 
-def ablation_settings(preset: str, name: str, root: Path) -> dict:
+def ablation_settings(preset: str, name: str, root: str | Path | None = None) -> dict:
     """`plain_settings` with what params.yaml's `ablations` says that the named one changes.
 
     Raises ValueError for an unknown ablation, for one without changes, and for a change of an unknown setting, of one

@@ -155,9 +155,9 @@ def add_gradients(forward: nn.Module, rows: Int[Tensor, " batch"], step: int, se
         generator = step_generator(settings.seed, step, shard)
         with accelerator.no_sync(forward) if i < settings.accumulation - 1 else nullcontext():
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-                told = forward(rows[shard::num_shards], generator)
-            accelerator.backward(told["loss"] / settings.accumulation)
-        logs = {name: logs.get(name, 0.0) + value.detach() / settings.accumulation for name, value in told.items()}
+                terms = forward(rows[shard::num_shards], generator)
+            accelerator.backward(terms["loss"] / settings.accumulation)
+        logs = {name: logs.get(name, 0.0) + value.detach() / settings.accumulation for name, value in terms.items()}
     return {name: value.item() for name, value in accelerator.reduce(logs, "mean").items()}
 
 
@@ -197,8 +197,8 @@ class Run:
         self.objective, self.optimizer, self.settings, self.folder = objective, optimizer, settings, folder
         self.ema = EMAModel(objective.parameters(), decay=settings.ema_decay, use_ema_warmup=True, power=0.75)
         self.step, self.history, self.saved_s = 0, [], 0.0
-        told = json.dumps(asdict(settings), sort_keys=True) + tensors_hash(objective.state_dict())
-        self.fingerprint = hashlib.sha256(told.encode()).hexdigest()[:16]
+        identity = json.dumps(asdict(settings), sort_keys=True) + tensors_hash(objective.state_dict())
+        self.fingerprint = hashlib.sha256(identity.encode()).hexdigest()[:16]
 
     def set_learning_rate(self) -> None:
         """Linear warm-up, then a cosine down to zero."""
@@ -226,8 +226,8 @@ class Run:
         tensors |= {f"ema.{i}": tensor for i, tensor in enumerate(self.ema.shadow_params)}
         for i, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in state.items()}
-        told = {"fingerprint": self.fingerprint, "step": self.step, "history": self.history}
-        save_tensors(self.folder / CHECKPOINT_FILE, tensors, {"training-checkpoint": json.dumps(told)})
+        progress = {"fingerprint": self.fingerprint, "step": self.step, "history": self.history}
+        save_tensors(self.folder / CHECKPOINT_FILE, tensors, {"training-checkpoint": json.dumps(progress)})
         write_curves(self.history, self.folder.parent / "curves")
 
     def restore(self) -> None:

@@ -7,9 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from scipy.stats import kendalltau
 
-from kdlib.data import stickers as data
 from kdlib.data.stickers import in_domain_rows
 from kdlib.evaluation import comparison as experiments
 from kdlib.evaluation.comparison import (
@@ -20,7 +18,6 @@ from kdlib.evaluation.comparison import (
     claim_best,
     cmmd_statistic,
     judge_pictures,
-    kendall,
     long_table,
     measure,
     paired,
@@ -33,8 +30,6 @@ from kdlib.evaluation.comparison import (
 from kdlib.evaluation.judge import Judge
 from kdlib.evaluation.metrics import Interval, cmmd, fit_gaussian, frechet_distance
 from kdlib.experiments.paper import PAPER_FID, PAPER_FID_BY_SHARE
-from kdlib.experiments.session import reference_features
-from kdlib.files import save_array, write_json
 from kdlib.retrieval.embeddings import nested_subsets
 from kdlib.types import Embeddings
 
@@ -152,14 +147,6 @@ def test_the_in_domain_index_has_held_out_concepts_in_foreign_styles_only():
     assert in_domain_rows(stickers).tolist() == [row[3] for row in rows]
 
 
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9)), min_size=2, max_size=7,
-                unique_by=(lambda pair: pair[0], lambda pair: pair[1])))
-def test_kendall_is_scipy_s_where_nothing_is_tied(pairs):
-    first, second = zip(*pairs, strict=True)
-    assert kendall(first, second) == pytest.approx(kendalltau(first, second).statistic)
-
-
 def test_the_paper_s_numbers():
     assert list(PAPER_FID_BY_SHARE.items()) == [(0.1, 13.92), (0.3, 13.85), (0.5, 13.72), (0.7, 13.65), (1.0, 12.5)]
     assert PAPER_FID == {"ours": 12.5, "self_attention": 18.3, "cross_attention": 22.4, "no_knn": 32.8, "concat": 34.1}
@@ -196,16 +183,3 @@ def test_pictures_of_a_prompt_lie_side_by_side(monkeypatch):
     assert said.red.tolist() == [0, 1, 2, 10, 11, 12]
     assert said.prompt.tolist() == said.text.tolist() == ["an ape"] * 3 + ["a bee"] * 3
     assert said.concept.tolist() == ["ape"] * 3 + ["bee"] * 3
-
-
-def test_the_reference_is_of_held_out_concepts_in_the_generator_s_styles_and_one_skin_tone(monkeypatch, tmp_path):
-    stickers = pd.DataFrame({"id": list("abcde"), "split": ["test", "train", "test", "test", "test"],
-                             "style": ["noto", "noto", "noto", "openmoji", "noto"],
-                             "skin_tone": ["", "", "dark", "", ""]})
-    monkeypatch.setattr(data, "load_stickers", lambda root: stickers)
-    images = tmp_path / "reports" / "toy" / "images"
-    pictures = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((5, 2, 2, 3), np.uint8)
-    save_array(images / "pictures.npy", pictures)
-    write_json(images / "ids.json", list("edcba"))
-    found = reference_features(MeanColours(), "toy", tmp_path)
-    assert found[:, 0].tolist() == [0, 4]  # e and a, in the pictures' order

@@ -43,10 +43,10 @@ def judge_claims(claims: list[dict], metrics: dict[str, dict]) -> pd.DataFrame:
     metrics  stage -> its metrics.json
     verdict  one of VERDICTS; "not run" where the stage or the number is missing
     """
-    told = [judge_claim(row["ours"], metrics) if "ours" in row else
-            {"verdict": "can't be asked", "why": row["cannot"].strip()} for row in claims]
+    verdicts = [judge_claim(row["ours"], metrics) if "ours" in row else
+                {"verdict": "can't be asked", "why": row["cannot"].strip()} for row in claims]
     columns = ["claim", "place", "paper", "stage", "what", "holds_if", "ours", "verdict", "why"]
-    return pd.DataFrame([row | more for row, more in zip(claims, told, strict=True)]).reindex(
+    return pd.DataFrame([row | more for row, more in zip(claims, verdicts, strict=True)]).reindex(
         columns=columns, fill_value="").fillna("")
 
 

@@ -67,8 +67,8 @@ def cut_sheet(folder: Path, wanted: list[str], static: Path, name: str) -> dict[
     folder  holds pictures.png, square cells row by row, and pictures.json: size_px, columns, and the prompts in order
     Raises ValueError where the sheet is smaller than its list.
     """
-    told = read_json(folder / "pictures.json")
-    size, columns, prompts = told["size_px"], told["columns"], told["prompts"]
+    layout = read_json(folder / "pictures.json")
+    size, columns, prompts = layout["size_px"], layout["columns"], layout["prompts"]
     paths = {}
     with Image.open(folder / "pictures.png") as sheet:
         if sheet.width < columns * size or sheet.height < -(-len(prompts) // columns) * size:

@@ -1,0 +1,74 @@
+"""A notebook writes to reports/ only where it is run as a stage; by hand it writes to scratch/ and says so."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from kdlib.params import STAGE_RUN, output_folder
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file of a folder with its hash."""
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def code_of(notebook: Path) -> str:
+    return "\n".join(cell.source for cell in nbformat.read(notebook, 4).cells if cell.cell_type == "code")
+
+
+@pytest.fixture
+def compendium(tmp_path):
+    """What notebook 24 reads, and published results of it."""
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks", ignore=shutil.ignore_patterns("*.py"))
+    published = tmp_path / "reports" / "quick" / "choices" / "metrics.json"
+    published.parent.mkdir(parents=True)
+    published.write_text("published")
+    return tmp_path
+
+
+def run(compendium: Path, variables: dict[str, str]) -> str:
+    """Runs notebook 24 as a plain program; returns what it prints."""
+    plain = {name: value for name, value in os.environ.items() if name != STAGE_RUN}
+    environment = plain | variables | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code_of(ROOT / "notebooks" / "24_choices.ipynb")], cwd=compendium,
+                          env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_by_hand_reports_stays_as_it_is_to_the_byte(compendium):
+    before = contents(compendium / "reports")
+    said = run(compendium, {})
+    assert contents(compendium / "reports") == before
+    assert list(contents(compendium / "scratch")) == ["quick/choices/metrics.json"]
+    assert said.count("scratch/quick") == 1
+
+
+def test_as_a_stage_it_writes_to_reports_and_says_nothing_of_scratch(compendium):
+    assert "scratch" not in run(compendium, {STAGE_RUN: "1"})
+    assert (compendium / "reports" / "quick" / "choices" / "metrics.json").read_text() != "published"
+    assert not (compendium / "scratch").exists()
+
+
+def test_the_folder_is_said_once(compendium, monkeypatch, capsys):
+    monkeypatch.delenv(STAGE_RUN, raising=False)
+    for stage in ("mine", "yours/too"):
+        assert output_folder("once", stage, compendium) == compendium / "scratch" / "once" / stage
+    assert capsys.readouterr().out.count("scratch/once") == 1
+
+
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem != "00_tour"], ids=lambda path: path.stem)
+def test_every_notebook_that_writes_asks_where(path):
+    assert "output_folder(preset, " in code_of(path) or "Session(preset, " in code_of(path)
