@@ -81,19 +81,21 @@ def search(prompt: Prompt,
 
 
 @app.command("index")
-def make_index(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of png, jpeg, webp, gif or svg; "
-                                                                          "folders in it count, too.")],
+def make_index(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of pictures; folders in it "
+                                                                          "count, too.")],
                out: Annotated[Path, typer.Option(help="The index to write, a folder.")],
                preset: Preset = None,
                bytes_per_vector: Annotated[int | None, typer.Option(
                    help="Compress each embedding to so many bytes; for more than 10,000 pictures.")] = None) -> None:
     """Make a database of your own pictures. Give it to the other two commands as --index.
 
-    Unreadable, gigantic and duplicate files are skipped and listed in OUT.skipped.csv. After an interruption, the same
-    command goes on where it was; until it ends, it keeps its work in the hidden folder .OUT.unfinished.
+    Read are png, jpeg, webp, gif, bmp, tiff, avif, svg, and heic with the package pillow-heif, whatever a file's name
+    says. All else, and unreadable, gigantic and duplicate pictures, is skipped and listed in OUT.skipped.csv; only
+    hidden files and folders are passed by. After an interruption, the same command goes on where it was; until it ends,
+    it keeps its work in the hidden folder .OUT.unfinished.
 
     Titles are the files' names, author and licence "unknown", unless DIR has a file credits.csv with the columns path
-    (inside DIR, such as cats/tom.png), title, author, licence.
+    (inside DIR, such as cats/tom.png), title, author, licence (or license), parted by commas, semicolons or tabs.
     """
     with clear_errors():
         check_apart(folder, out)

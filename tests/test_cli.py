@@ -70,8 +70,8 @@ def test_an_own_index_is_made_searched_and_drawn_from(kd, tmp_path):
         result = kd("index", "mine", "--out", "my.index")
         assert result.exit_code == 0, result.output
     assert result.stdout == "my.index: 2 pictures, 1 files skipped (listed in my.index.skipped.csv)\n"
-    assert "skipped broken.gif: cannot identify the picture" in result.stderr
-    assert (tmp_path / "my.index.skipped.csv").read_text().startswith("path,reason\nbroken.gif,\"cannot identify")
+    assert "skipped broken.gif: no picture of a kind that is read" in result.stderr
+    assert (tmp_path / "my.index.skipped.csv").read_text().startswith("path,reason\nbroken.gif,\"no picture of a kind")
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
     assert kd("search", "blue", "-n", 1, "--index", "my.index").stdout.splitlines()[1].split()[1] == "night"
     result = kd("generate", "red", "--out", "a.png", "--index", "my.index", "--preset", "quick")

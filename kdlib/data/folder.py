@@ -6,28 +6,39 @@ is also the program that that process runs: it imports little, and nothing of kd
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
+import re
 import resource
 import signal
 import struct
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import resvg_py
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".svg")
-FORMATS = "png, jpeg, webp, gif or svg"
+with suppress(ImportError):
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+
+WEB_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+FORMATS = (*WEB_FORMATS, "BMP", "TIFF", "AVIF", "HEIF")  # of Pillow's; the others are seldom met, or interpreters
+TOLD_FORMATS = "png, jpeg, webp, gif, bmp, tiff, avif, svg, and heic with the package pillow-heif"
 MAX_PIXELS = 50_000_000     # beyond it a picture counts as gigantic: 150 MB once decoded
 MAX_SVG_BYTES = 10_000_000
 MAX_SIDE_PX = 512           # larger pictures are reduced to it: more than any encoder looks at
 SVG_SIDE_PX = 256
 MAX_SECONDS = 20            # of computing, for one file
 MAX_MEMORY_BYTES = 4 << 30  # of a process that reads
+XML_ENCODINGS = re.compile(r"utf-?8|(us-)?ascii|latin-?1|iso-8859-\d{1,2}|windows-125\d|koi8-[ru]|macintosh|shift_jis|"
+                           r"euc-(jp|kr)|gb(k|2312|18030)|big5")
 
 
 class Skipped(NamedTuple):
@@ -37,44 +48,79 @@ class Skipped(NamedTuple):
     reason: str
 
 
-def list_pictures(folder: str | Path) -> list[Path]:
-    """The files below `folder` with a picture's suffix, sorted by path.
+def list_files(folder: str | Path) -> tuple[list[Path], list[Skipped]]:
+    """(all files below `folder`, whatever they are; folders in it that can't be looked into), both sorted by path.
 
-    Hidden files and folders, and symbolic links to folders, are passed by.
-    Raises NotADirectoryError when `folder` is no folder.
+    Hidden files and folders are passed by. Raises NotADirectoryError when `folder` is no folder, another OSError when
+    it can't be entered.
     """
-    if not Path(folder).is_dir():
+    folder = Path(folder)
+    if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is no folder of pictures")
-    paths = []
-    for parent, folders, names in os.walk(folder):
+    paths, closed = [], []
+    for parent, folders, names in os.walk(folder, onerror=closed.append):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        paths += [Path(parent, name) for name in names
-                  if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
-    return sorted(paths)
+        closed += [OSError(0, "a link to a folder; it is not followed", Path(parent, name))
+                   for name in folders if os.path.islink(Path(parent, name))]
+        paths += [Path(parent, name) for name in names if not name.startswith(".")]
+    if closed and Path(closed[0].filename) == folder:
+        raise closed[0]
+    skipped = [Skipped(id_of(Path(error.filename), folder), f"a folder that is not read: {error.strerror}")
+               for error in closed]
+    return sorted(paths), sorted(skipped)
+
+
+def id_of(path: Path, folder: Path) -> str:
+    """A file's path inside the folder ("cats/tom.png"), with a question mark for each byte that is not UTF-8."""
+    return path.relative_to(folder).as_posix().encode(errors="replace").decode()
 
 
 def read_picture(path: str | Path) -> Image.Image:
     """The picture in a file as RGB on white, upright by its EXIF tag, at most MAX_SIDE_PX high and wide.
 
-    Of several frames the first. An SVG is drawn SVG_SIDE_PX high or wide, without lettering (fonts are files) and
-    without pictures from other files. Pictures that are not for certain harmless belong into `read_pictures`.
+    What it is, its content tells, not its name. Of several frames the first. An SVG is drawn SVG_SIDE_PX high or wide,
+    without lettering (fonts are files) and without pictures from other files. Pictures that are not for certain
+    harmless belong into `read_pictures`.
 
-    Raises ValueError for what is no picture or a gigantic one (MAX_PIXELS, MAX_SVG_BYTES), Pillow's errors
+    Raises ValueError for what is no picture of FORMATS or a gigantic one (MAX_PIXELS, MAX_SVG_BYTES), Pillow's errors
     (OSError, SyntaxError, ...) for a broken one.
     """
     path = Path(path)
     if path.exists() and not path.is_file():
         raise ValueError("no regular file")  # a pipe would never end
-    if path.suffix.lower() == ".svg":
+    with open(path, "rb") as file:
+        start = file.read(4096)
+    if not start:
+        raise ValueError("no picture: the file is empty")
+    if looks_like_svg(start):
         return draw_svg(path)
     try:
-        with Image.open(path, formats=("PNG", "JPEG", "WEBP", "GIF")) as image:
+        return read_raster(path)
+    except UnidentifiedImageError:
+        if path.suffix.lower() == ".svg":
+            return draw_svg(path)  # and hear what is wrong with it
+        if re.match(rb"....ftyp(hei|hev|mif1|msf1)", start, re.DOTALL):
+            raise ValueError("heic, which is read only where the package pillow-heif is installed") from None
+        raise ValueError(f"no picture of a kind that is read: {TOLD_FORMATS}") from None
+
+
+def looks_like_svg(start: bytes) -> bool:
+    """Whether a file that starts so is XML, in whatever encoding, with an element svg, and no web page around it."""
+    start = start.replace(b"\0", b"").lower()
+    return bool(re.match(rb"[^<\w]*<(?!html|!doctype html)", start) and re.search(rb"<(\w+:)?svg\b", start))
+
+
+def read_raster(path: str | Path, formats: Sequence[str] = FORMATS) -> Image.Image:
+    """`read_picture` of pixels in some of Pillow's formats; UnidentifiedImageError for any other content."""
+    Image.init()
+    try:
+        with Image.open(path, formats=[name for name in formats if name in Image.OPEN]) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"gigantic: {image.width} x {image.height} pixels, the limit is {MAX_PIXELS:,}")
             image.draft(None, (2 * MAX_SIDE_PX, 2 * MAX_SIDE_PX))  # a JPEG is decoded no larger than needed
             picture = on_white(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
-        raise ValueError("cannot identify the picture: no png, jpeg, webp or gif inside") from None
+        raise UnidentifiedImageError(f"no picture: it is none of {', '.join(formats).lower()}") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"gigantic: {error}") from None
     picture.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX), Image.Resampling.LANCZOS)
@@ -85,7 +131,7 @@ def draw_svg(path: Path) -> Image.Image:
     """The drawing in an SVG file as RGB on white; this process can open no other file meanwhile."""
     if path.stat().st_size > MAX_SVG_BYTES:
         raise ValueError(f"gigantic: {path.stat().st_size:,} bytes, the limit for an SVG is {MAX_SVG_BYTES:,}")
-    text = path.read_bytes().decode("utf-8-sig")
+    text = decode_xml(path.read_bytes())
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
@@ -95,8 +141,30 @@ def draw_svg(path: Path) -> Image.Image:
     return on_white(Image.open(io.BytesIO(png), formats=("PNG",)))
 
 
+def decode_xml(data: bytes) -> str:
+    """XML as text, by its byte order mark, the encoding that it declares, or else as UTF-8 (XML 1.0, appendix F).
+
+    Raises ValueError for an encoding that is none of XML_ENCODINGS, or not what the bytes are.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    for start, encoding in ((b"<\0", "utf-16-le"), (b"\0<", "utf-16-be"), (codecs.BOM_UTF8, "utf-8-sig")):
+        if data.startswith(start):
+            return data.decode(encoding)
+    declared = re.match(rb"""<\?xml\s[^>]{0,200}?encoding\s*=\s*["']([^"'>]{1,40})["']""", data)
+    encoding = declared[1].decode("latin-1").lower() if declared else "utf-8"
+    if not XML_ENCODINGS.fullmatch(encoding):
+        raise ValueError(f"it declares the encoding {encoding}, which is not known here; save it as UTF-8")
+    return data.decode(encoding)
+
+
 def on_white(image: Image.Image) -> Image.Image:
-    """Any picture as RGB: 16-bit greys scaled to 8 bits, transparency laid on white."""
+    """Any picture as RGB: 16-bit greys scaled to 8 bits, transparency laid on white.
+
+    Raises ValueError for 32-bit greys, which don't say what white is.
+    """
+    if image.mode in ("I", "F"):
+        raise ValueError("its greys are 32-bit numbers, which don't say what white is; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
         image = image.convert("I").point(lambda grey: grey * (1 / 257)).convert("L")
     if not image.has_transparency_data:
@@ -130,7 +198,6 @@ def read_pictures(paths: Sequence[Path]) -> list[Image.Image | str]:
 def main() -> None:
     """That process: paths come in; for each, width, height and RGB bytes go out, or 0, a length and a reason."""
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
-    Image.init()  # while Pillow's own files can be opened
     for path in sys.stdin.buffer.read().split(b"\0"):
         signal.setitimer(signal.ITIMER_PROF, MAX_SECONDS)  # kills; a busy machine or a slow disk doesn't count
         try:

@@ -29,7 +29,8 @@ def build_index(source: str | Path | Embeddings, encoder, bytes_per_vector: int 
                       for a folder, see `kdlib.retrieval.own_pictures.embed_folder`, which also says what is read
 
     Without a factory, `kdlib.retrieval.inverted.choose_factory` chooses exhaustive search, an inverted file, or one
-    with compressed codes, from the number of pictures and the budget; the log says which. An index of a folder carries
+    with compressed codes, from the number of pictures and the budget; the log says which, and warns of a budget without
+    effect. An index of a folder carries
     a catalogue with thumbnails of its pictures. Save it with `index.save(folder)`.
 
     Raises ValueError when the folder holds no readable picture, the embeddings are another encoder's, both a budget and
@@ -46,5 +47,7 @@ def build_index(source: str | Path | Embeddings, encoder, bytes_per_vector: int 
     count, dim = embeddings.vectors.shape
     chosen = factory or inverted.choose_factory(count, dim, bytes_per_vector)
     log.info("%d vectors of width %d: %s", count, dim, chosen)
+    if bytes_per_vector is not None and "PQ" not in chosen:
+        log.warning("bytes_per_vector = %d has no effect: %s", bytes_per_vector, inverted.why_whole(count, dim))
     structure = None if chosen == "Flat" else inverted.build_structure(embeddings.vectors, chosen)
     return Index(embeddings, catalogue, structure, num_cells)

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kdlib.data.folder import SUFFIXES, Skipped, read_pictures
+from kdlib.data.folder import Skipped, read_pictures
 from kdlib.files import atomic_file, atomic_folder
 from kdlib.retrieval import inverted
 from kdlib.retrieval.embeddings import INDEX, STRUCTURE, check_embeddings, check_encoder, write_embeddings
@@ -31,6 +31,7 @@ except ImportError as error:
     raise ImportError("kdlib.retrieval.cluster needs Ray: install kdlib[cluster]") from error
 
 KINDS = (".parquet", ".tar")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".svg")
 PICTURES_AT_ONCE = 256
 ENCODER = b"encoder_id"  # in the metadata of a shard of vectors
 
@@ -43,8 +44,8 @@ def embed_shards(shards: Sequence[str | Path], make_encoder: Callable[[], object
                  num_workers: int = 1, num_gpus: float = 0) -> None:
     """Embeds shards of pictures into `out`: for each shard a parquet file of its name with id and vector (float16).
 
-    shards        parquet files with columns id (str) and picture (the bytes of a png, jpeg, webp or gif), or webdataset
-                  .tar files, in which an id is a picture's path up to the first dot of its name
+    shards        parquet files with columns id (str) and picture (the bytes of a file), or webdataset .tar files, in
+                  which an id is the path of a file with one of PICTURE_SUFFIXES up to the first dot of its name
     make_encoder  called once by each worker: `functools.partial(Encoder.load, folder)`, say
     num_workers   processes, over all machines of the cluster
     num_gpus      of each worker, if make_encoder gives an encoder that uses them
@@ -137,7 +138,7 @@ def picture_batches(shard: Path) -> Iterator[tuple[list[str], list[bytes]]]:
         names, contents = [], []
         for member in archive:
             path = Path(member.name)
-            if member.isfile() and path.suffix.lower() in SUFFIXES:
+            if member.isfile() and path.suffix.lower() in PICTURE_SUFFIXES:
                 names.append(path.with_name(path.name.partition(".")[0]).as_posix())
                 contents.append(archive.extractfile(member).read())
             if len(names) == PICTURES_AT_ONCE:

@@ -56,6 +56,13 @@ def choose_factory(count: int, dim: int, bytes_per_vector: int | None = None) ->
     return f"OPQ{size}_{dim},{inverted},PQ{size}x8"
 
 
+def why_whole(count: int, dim: int) -> str:
+    """Why a budget of bytes doesn't make `choose_factory` compress."""
+    if count <= POINTS_A_CODE:
+        return f"compression is for more than {POINTS_A_CODE:,} pictures, and these are {count:,}; all stay whole"
+    return f"whole vectors take {4 * dim:,} bytes each, not more"
+
+
 # --- making --------------------------------------------------------------------------------------------------------
 
 def train_structure(factory: str, sample: Float[np.ndarray, "num_sample dim"]) -> faiss.Index:

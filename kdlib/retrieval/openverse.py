@@ -22,7 +22,7 @@ from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from PIL import Image
 
-from kdlib.data.folder import read_picture
+from kdlib.data.folder import WEB_FORMATS, read_raster
 from kdlib.retrieval.engines import FoundPicture, check_query
 
 BASE_URL = "https://api.openverse.org/v1/images/"
@@ -122,7 +122,7 @@ def fetch_picture(client: Client, result) -> FoundPicture:
     with tempfile.NamedTemporaryFile() as file:
         file.write(client.get(facts["url"], PICTURES, MAX_PICTURE_BYTES))
         file.flush()
-        image = read_picture(file.name)
+        image = read_raster(file.name, WEB_FORMATS)
     image.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX))
     licence = licence_name(facts["license"], told(result, "license_version"))
     return FoundPicture(facts["id"], image, told(result, "title") or "untitled", told(result, "creator") or "unknown",

@@ -21,8 +21,8 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from kdlib.data.catalogue import Catalogue, folder_catalogue, read_credits, thumbnail
-from kdlib.data.folder import FORMATS, Skipped, list_pictures, read_pictures
+from kdlib.data.catalogue import CREDITS, Catalogue, folder_catalogue, read_credits, thumbnail
+from kdlib.data.folder import TOLD_FORMATS, Skipped, id_of, list_files, read_pictures
 from kdlib.files import PARTIAL, atomic_file, check_file, check_place, locked
 from kdlib.types import Embeddings
 
@@ -37,11 +37,12 @@ def embed_folder(folder: str | Path, encoder, batch_size: int = 64, skipped: lis
                  workspace: str | Path | None = None) -> tuple[Embeddings, Catalogue]:
     """Embeddings (float32) and catalogue of the pictures below a folder; ids are paths inside it ("cats/tom.png").
 
-    folder      pictures as `kdlib.data.folder.list_pictures` finds and `read_picture` reads them
+    folder      files as `kdlib.data.folder.list_files` finds and `read_picture` reads them
     encoder     a kdlib Encoder
     batch_size  files embedded at once
-    skipped     if given, receives (path, reason) for every file that was left out: unreadable, gigantic, or the same
-                picture (equal RGB pixels as read, in whatever format) as one that comes before it
+    skipped     if given, receives (path, reason) for every file that was left out: no picture, unreadable, gigantic, or
+                the same picture (equal RGB pixels as read, in whatever format) as one that comes before it; and
+                for every folder that can't be looked into
     workspace   if given, a folder that keeps finished batches: a run that was killed goes on from there, to the same
                 bytes. A batch whose files changed in name, size or time is embedded anew. Yours to remove
 
@@ -55,19 +56,22 @@ def embed_folder(folder: str | Path, encoder, batch_size: int = 64, skipped: lis
             return embed_folder(folder, encoder, batch_size, skipped, temporary)
     if batch_size < 1:
         raise ValueError(f"batch_size = {batch_size} must be at least 1")
-    folder, paths, credits = Path(folder), list_pictures(folder), read_credits(folder)
+    folder, credits = Path(folder), read_credits(folder)
+    paths, closed = list_files(folder)
+    paths = [path for path in paths if path != folder / CREDITS]
     batches = [paths[start:start + batch_size] for start in range(0, len(paths), batch_size)]
     table = mark_duplicates(embed_batches(batches, folder, encoder, Path(workspace)))
     kept, left_out = table[table.reason == ""], table[table.reason != ""]
+    left_out = sorted([*closed, *map(Skipped, left_out.id, left_out.reason)])
     if skipped is not None:
-        skipped += map(Skipped, left_out.id, left_out.reason)
+        skipped += left_out
     if kept.empty:
-        first = "".join(f"; the first: {row.id} ({row.reason})" for row in left_out[:1].itertuples())
-        raise ValueError(f"{folder} holds no readable picture ({FORMATS}); {len(left_out)} files skipped{first}")
+        first = "".join(f"; the first: {path} ({reason})" for path, reason in left_out[:1])
+        raise ValueError(f"{folder} holds no readable picture ({TOLD_FORMATS}); {len(left_out)} files skipped{first}")
     if absent := sorted(credits.keys() - set(kept.id)):
         log.warning("credits.csv names %d pictures that the index lacks; the first: %s", len(absent), absent[0])
-    if skipped is None and len(left_out):
-        log.warning("%d files skipped; the first: %s (%s)", len(left_out), *left_out[["id", "reason"]].iloc[0])
+    if skipped is None and left_out:
+        log.warning("%d files skipped; the first: %s (%s)", len(left_out), *left_out[0])
     vectors = np.stack([np.frombuffer(vector, np.float32) for vector in kept.vector])
     return (Embeddings(vectors, kept.id.to_numpy(str), encoder.identity),
             folder_catalogue(zip(kept.id, kept.thumbnail, strict=True), credits))
@@ -95,9 +99,8 @@ def read_batch(paths: Sequence[Path], folder: Path) -> tuple[list[tuple], list[I
     """(a row of COLUMNS but the vector for each file, the pictures of those that could be read)."""
     rows, pictures = [], []
     for path, picture in zip(paths, read_pictures(paths), strict=True):
-        name = path.relative_to(folder).as_posix()
-        id = name.encode(errors="replace").decode()
-        if id != name:
+        id = id_of(path, folder)
+        if id != path.relative_to(folder).as_posix():
             rows.append((id, "its name is not UTF-8; rename it", "", b""))
         elif isinstance(picture, str):
             rows.append((id, picture, "", b""))
@@ -130,7 +133,7 @@ def look_ahead(function: Callable, items: Iterable, num_threads: int) -> Iterato
 
 def shard_name(paths: Sequence[Path], folder: Path, encoder_id: str) -> str:
     """A batch's file name, from all that its shard depends on: the encoder, and each file's name, size and time."""
-    stats = [path.stat() if path.exists() else None for path in paths]
+    stats = [path.stat() if os.path.exists(path) else None for path in paths]
     files = [(str(path.relative_to(folder)), stat and (stat.st_size, stat.st_mtime_ns))
              for path, stat in zip(paths, stats, strict=True)]
     return hashlib.sha256(json.dumps([encoder_id, files]).encode()).hexdigest() + ".parquet"

@@ -118,7 +118,7 @@ def test_two_workers_write_what_one_process_writes(tmp_path, shards, one_process
     assert contents(tmp_path / "index") == contents(one_process)
     assert len(workers(tmp_path)) == 2, "both workers worked"
     skipped = pd.read_csv(tmp_path / "vectors" / "part-2.skipped.csv")
-    assert skipped.path.tolist() == ["2/broken"] and "cannot identify the picture" in skipped.reason[0]
+    assert skipped.path.tolist() == ["2/broken"] and "no picture of a kind that is read" in skipped.reason[0]
 
 
 def test_a_worker_killed_midway_loses_nothing(tmp_path, shards, one_process):

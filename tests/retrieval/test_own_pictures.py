@@ -67,6 +67,10 @@ def test_duplicates_are_left_out_whatever_their_format(tmp_path):
     for name in ("b.png", "c.png", "d.webp", "e.gif.png"):
         image.save(tmp_path / name, **({"lossless": True} if name.endswith("webp") else {}))
     (tmp_path / "a.svg").write_text("no drawing")
+    (tmp_path / "e.txt").write_text("a note")
+    (tmp_path / ".hidden").write_text("passed by")
+    (tmp_path / "credits.csv").write_text("path\n")
+    (tmp_path / "way").symlink_to(tmp_path)
     image.rotate(180).save(tmp_path / "f.png")
     see_through = image.convert("RGBA")
     see_through.putpixel((0, 0), (1, 2, 3, 254))
@@ -74,8 +78,10 @@ def test_duplicates_are_left_out_whatever_their_format(tmp_path):
     skipped = []
     embeddings, catalogue = embed_folder(tmp_path, MeanEncoder(), batch_size=2, skipped=skipped)
     assert embeddings.ids.tolist() == catalogue.table.index.tolist() == ["b.png", "f.png", "g.png"]
-    assert [entry.path for entry in skipped] == ["a.svg", "c.png", "d.webp", "e.gif.png"]
-    assert {entry.reason for entry in skipped[1:]} == {"the same picture as b.png"}
+    assert [entry.path for entry in skipped] == ["a.svg", "c.png", "d.webp", "e.gif.png", "e.txt", "way"]
+    assert {entry.reason for entry in skipped[1:4]} == {"the same picture as b.png"}
+    assert skipped[4].reason.startswith("no picture of a kind that is read: png, jpeg,")
+    assert skipped[5].reason == "a folder that is not read: a link to a folder; it is not followed"
 
 
 def test_a_run_that_was_broken_off_goes_on_to_the_same_bytes(tmp_path):
@@ -144,16 +150,54 @@ def test_credits_say_whose_pictures_they_are(tmp_path, caplog):
     assert "credits.csv names 1 pictures that the index lacks; the first: x.png" in caplog.text
 
 
+ROWS = [("path", "title", "author", "license"), ("./a/00-red.png", "Rot", "M\xfcller, A.", "CC0-1.0"),
+        ("a\\01-lime.png", "Lime; green", "", "MIT")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be with mark"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_credits_as_spreadsheets_write_them(tmp_path, encoding, separator, end):
+    mine = paint(tmp_path / "mine", COLOURS[:2])
+    lines = [separator.join(f'"{cell}"' if set(cell) & set(",;") else cell for cell in row) for row in ROWS]
+    text = end.join([*(line + 2 * separator for line in lines), 5 * separator, ""])
+    content = text.encode(encoding) if "mark" not in encoding else ("\ufeff" + text).encode("utf-16-be")
+    (mine / "credits.csv").write_bytes(content)
+    _, catalogue = embed_folder(mine, MeanEncoder())
+    assert catalogue.describe("a/00-red.png") == ("Rot", "unknown", "M\xfcller, A.", "CC0-1.0")
+    assert catalogue.describe("a/01-lime.png") == ("Lime; green", "unknown", "unknown", "MIT")
+
+
+def test_a_file_whose_name_has_a_backslash_keeps_its_credit(tmp_path):
+    for name, colour in (("a\\b.png", "red"), ("a/b.png", "blue")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (5, 5), colour).save(tmp_path / name)
+    (tmp_path / "credits.csv").write_text("Path,Title\na\\b.png,red\na/b.png,blue\n")
+    _, catalogue = embed_folder(tmp_path, MeanEncoder())
+    assert catalogue.describe("a\\b.png").title == "red" and catalogue.describe("a/b.png").title == "blue"
+
+
+@pytest.mark.parametrize("bytes_per_vector, message", [
+    (8, "bytes_per_vector = 8 has no effect: compression is for more than 9,984 pictures, and these are 2; all stay"),
+    (None, "")])
+def test_a_budget_without_effect_is_told(tmp_path, caplog, bytes_per_vector, message):
+    build_index(paint(tmp_path, COLOURS[:2]), MeanEncoder(), bytes_per_vector)
+    assert (message in caplog.text) if message else not caplog.text
+
+
 @pytest.mark.parametrize("text, message", [
     ("", "No columns to parse"),
-    ("path;title\na;b\n", "its column 'path;title' is none of path"),
-    ("path,license\na,b\n", "its column 'license' is none of"),
+    ("path,Copyright\na,b\n", "its column 'copyright' is none of path .or id., title, author, licence .or license."),
+    ("path,license,licence\na,b,c\n", "it has two columns licence"),
+    ("path,\na.png,b\n", "its column 'unnamed: 1' is none of"),
     ("title,author\na,b\n", "it needs one column path"),
     ("path,title\na.png,Tom, the cat\n", "more cells than columns"),
     ("path,title\na.png,Tom\nb.png,Tom, the cat\n", "Expected 2 fields in line 3, saw 3"),
-    ("path,title\na.png,x\na.png,y\n", "duplicate keys.*a.png"),
+    ("path,title\na.png,x\na.png,y\n", "it names a.png twice"),
+    ("path,title\na/b.png,x\n.\\\\a\\\\b.png,y\n".replace("\\\\", "\\"), "it names a/b.png twice"),
     ("path,id\na.png,a.png\n", "it needs one column path"),
-    (b"path,title\na.png,\xff\xfe\n", "can't decode byte"),
+    (b"path,title\na.png,\xff\xfe\n", "can't decode byte 0xff .*; save it as UTF-8 .Excel: .CSV UTF-8"),
+    ("path,title\na.png,M\xfcller\n".encode("cp1252"), "can't decode byte 0xfc .*; save it as UTF-8"),
     ("path\n\"a.png\n", "EOF inside string"),
 ])
 def test_a_faulty_credits_file_is_refused_before_any_work(tmp_path, text, message):
@@ -170,7 +214,7 @@ def test_folders_without_pictures_and_other_refusals(tmp_path, caplog):
     with pytest.raises(ValueError, match=r"empty holds no readable picture \(png, jpeg, .*\); 0 files skipped$"):
         embed_folder(tmp_path / "empty", MeanEncoder())
     (tmp_path / "empty" / "a.gif").write_text("nothing")
-    with pytest.raises(ValueError, match="1 files skipped; the first: a.gif .cannot identify the picture"):
+    with pytest.raises(ValueError, match="1 files skipped; the first: a.gif .no picture of a kind that is read"):
         embed_folder(tmp_path / "empty", MeanEncoder())
     with pytest.raises(NotADirectoryError, match="absent is no folder of pictures"):
         embed_folder(tmp_path / "absent", MeanEncoder())
