@@ -10,6 +10,7 @@ from kdlib.files import Kind, read_json
 from kdlib.params import find_root, load_params, load_preset, preset_names
 from kdlib.retrieval import Index, open_index
 from kdlib.retrieval.embeddings import INDEX
+from kdlib.types import is_visible
 from kdlib.weights import MODEL_FILES
 
 KIND = "knn-diffusion-pipeline"
@@ -20,8 +21,8 @@ SAVED = Kind("saved pipeline", "pipeline.json", KIND, frozenset({"pipeline.json"
 
 
 def check_prompt(prompt: str) -> None:
-    """Raises ValueError unless the prompt is text with something in it."""
-    if not isinstance(prompt, str) or not prompt.strip():
+    """Raises ValueError unless the prompt is text with something visible in it."""
+    if not isinstance(prompt, str) or not is_visible(prompt):
         raise ValueError(f"the prompt is {prompt!r}; say in words what to draw, for example 'a red apple'")
 
 

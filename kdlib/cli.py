@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,9 +59,9 @@ def generate(prompt: Prompt,
         result = pipe(prompt, k=k, num_images=num_images, guidance_scale=guidance_scale, num_steps=num_steps, seed=seed,
                       index=database, num_candidates=num_candidates)
         paths = save_images(result.images, out)
-    typer.echo(f'"{prompt}" was made from these {len(result.neighbours)} pictures:\n')
+    typer.echo(printable(f'"{prompt}" was made from these {len(result.neighbours)} pictures:') + "\n")
     typer.echo(format_neighbours(result.neighbours))
-    typer.echo(f"\nwritten: {', '.join(map(str, paths))} (preset {name}, seed {seed})")
+    typer.echo("\n" + printable(f"written: {', '.join(map(str, paths))} (preset {name}, seed {seed})"))
 
 
 @app.command()
@@ -114,22 +115,32 @@ def make_index(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A fol
             built.save(out)
     for path, reason in skipped[:MAX_LISTED]:
         typer.echo(printable(f"skipped {path}: {reason}"), err=True)
-    typer.echo(f"{out}: {len(built)} pictures, {len(skipped)} files skipped (listed in {report})")
+    typer.echo(printable(f"{out}: {len(built)} pictures, {len(skipped)} files skipped (listed in {report})"))
 
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """Turns the library's errors into one line on stderr and exit status 2."""
+    """Turns the library's errors into one line on stderr and exit status 2; its warnings are lines there, too."""
+    logging.lastResort.setFormatter(OneLine())
     try:
         yield
     except (ValueError, OSError) as error:
-        typer.echo(f"kd: {' '.join(str(error).split())}", err=True)
+        typer.echo(printable(f"kd: {' '.join(str(error).split())}"), err=True)
         raise typer.Exit(2) from None
+
+
+class OneLine(logging.Formatter):
+    """Warnings as `printable` lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(" ".join(record.getMessage().split()))
 
 
 def check_prompt(prompt: str) -> None:
     """The pipeline's check, made before its slow import."""
-    if not prompt.strip():
+    from kdlib.types import is_visible
+
+    if not is_visible(prompt):
         raise ValueError(f"the prompt is {prompt!r}; say in words what to draw, for example 'a red apple'")
 
 
@@ -225,7 +236,7 @@ def narrow(index, catalogue, licences: list[str] | None, styles: list[str] | Non
 
 
 def printable(text: str) -> str:
-    """Text that does nothing to a terminal, whatever a file's name is."""
+    """Text that is one line and does nothing to a terminal, whatever a file's name, a title or an author is."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
@@ -253,7 +264,7 @@ def format_neighbours(neighbours: list) -> str:
 def format_table(rows: list[tuple]) -> str:
     """Aligned columns of (cosine score, title, style, author, licence)."""
     cells = [("score", "title", "style", "author", "licence")]
-    cells += [(f"{score:.3f}", *map(str, others)) for score, *others in rows]
+    cells += [(f"{score:.3f}", *(printable(str(other)) for other in others)) for score, *others in rows]
     widths = [max(len(row[column]) for row in cells) for column in range(5)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
                      for row in cells)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
+
+BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"  # Hangul fillers and the empty Braille cell: drawn as nothing
+
+
+def is_visible(text: str) -> bool:
+    """Whether a text has a letter, digit or sign, beside white space, control, zero-width and unassigned characters."""
+    return any(unicodedata.category(letter)[0] in "LNPS" and letter not in BLANK_LETTERS for letter in text)
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,8 @@ def test_a_saved_pipeline_serves_as_preset(kd, tmp_path):
 @pytest.mark.parametrize("words, message", [
     (["generate", "", "--out", "a.png"], "the prompt is ''; say in words"),
     (["generate", " ", "--out", "a.png"], "the prompt is ' '; say in words"),
+    (["generate", "\u200b\x07", "--out", "a.png"], r"the prompt is '\\u200b\\x07'; say in words"),
+    (["search", "\u2060"], r"the prompt is '\\u2060'; say in words"),
     (["generate", "red", "--out", "a.exe"], "--out a.exe must end in .png"),
     (["generate", "red", "--out", "data.png"], "--out data.png is a folder"),
     (["generate", "red", "--out", "a.png", "--preset", "best"], "no preset 'best'; choose one of quick, cpu"),
@@ -227,6 +229,42 @@ def test_tables_are_aligned():
     assert table.splitlines() == ["score   title         style  author  licence",
                                   "0.500   a long title  s      me      MIT",
                                   "-0.250  b             style  you     CC0"]
+
+
+EVIL = "rose\x1b[31m\nfake\t\x9b2J\u202e\udc80\x07"
+
+
+def harmless(text):
+    return all(letter.isprintable() for line in text.split("\n") for letter in line)
+
+
+def test_nothing_that_is_printed_moves_the_cursor(kd, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for number, colour in enumerate(("red", "maroon", "pink")):
+        Image.new("RGB", (9, 9), colour).save(mine / f"{number}{EVIL.replace(chr(0xdc80), '')}.png")
+    Image.new("RGB", (9, 9), "blue").save(mine / "night.png")
+    (mine / "credits.csv").write_text('path,title,author,licence\nnight.png,"ni\nght\x1b[2J","\x1b]0;me\x07",M\x08IT\n'
+                                      'gone\x1b[2J.png,,,\n')
+    out = "my\x1b[2J.index"
+    results = [kd("index", "mine", "--out", out), kd("search", "red", "-n", 4, "--index", out),
+               kd("generate", "red\x1b[2J\napple", "--out", "a\x1b[2J.png", "--index", out, "--k", 4),
+               kd("generate", "red", "--out", "a.png", "--preset", EVIL), kd("search", "red", "--index", EVIL),
+               kd("search", "red", "--index", out, "--licence", "\x1b[2J"), kd("generate", "red", "--out", EVIL)]
+    assert [result.exit_code for result in results] == [0, 0, 0, 2, 2, 2, 2]
+    for result in results:
+        assert harmless(result.stdout) and harmless(result.stderr.rpartition("\r")[2])
+    rows = results[1].stdout.splitlines()
+    assert len(rows) == 5 and "ni?ght?[2J" in rows[4] and "?]0;me?" in rows[4] and "M?IT" in rows[4]
+    assert len(results[2].stdout.splitlines()) == 9
+
+
+def test_warnings_are_harmless_lines():
+    """In a process of its own, where nobody but the command listens to warnings."""
+    code = ("import logging; from kdlib.cli import clear_errors\n"
+            "with clear_errors(): logging.getLogger('kdlib').warning('the first: %s', 'gone\\n\\x1b[2J.png')")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "" and done.stderr == "the first: gone ?[2J.png\n"
 
 
 def test_the_command_starts_without_heavy_imports():

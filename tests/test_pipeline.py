@@ -230,11 +230,18 @@ def test_bad_arguments(pipe, arguments, message):
         pipe(**{"prompt": "red", **arguments})
 
 
-@pytest.mark.parametrize("prompt", [None, 7, ["red"]])
-def test_a_prompt_is_a_string(prompt):
+@pytest.mark.parametrize("prompt", [
+    None, 7, ["red"], "", " \n", "\u200b\u200d", "\ufeff", "\x00\x1b", "\u2800", "\u3164", "\u0301", "\u202e\u2066",
+    "\udc80", "\ue000", "\ufe0f", "\u00ad"])
+def test_a_prompt_is_a_string_in_which_something_is_seen(prompt):
     """Called past beartype, which guards the signature only in tests."""
     with pytest.raises(ValueError, match="the prompt is .*; say in words"):
         getattr(artifacts.check_prompt, "__wrapped__", artifacts.check_prompt)(prompt)
+
+
+@pytest.mark.parametrize("prompt", ["a", "7", "?", "\u200ba", "\U0001f34e", "\u0e41", "\u82f9"])
+def test_what_is_seen_is_a_prompt(prompt):
+    artifacts.check_prompt(prompt)
 
 
 def test_a_swapped_index_with_its_own_catalogue(pipe, tmp_path):

@@ -85,7 +85,8 @@ def _font(size_px: int) -> ImageFont.FreeTypeFont:
 
 
 def _fitting(text: str, font: ImageFont.FreeTypeFont, width_px: int) -> str:
-    """The text, or its beginning and an ellipsis where it is too wide."""
+    """The text on one line, or its beginning and an ellipsis where it is too wide."""
+    text = " ".join(text.split())
     if font.getlength(text) <= width_px:
         return text
     while text and font.getlength(text + "…") > width_px:

@@ -21,7 +21,7 @@ from kdlib.encoder import Encoder
 from kdlib.files import atomic_file, file_hash
 from kdlib.params import find_root
 from kdlib.retrieval import Index
-from kdlib.types import Embeddings
+from kdlib.types import Embeddings, is_visible
 
 NUM_FOUND = 20  # pictures to ask an engine for
 STOP_WORDS = {"a", "an", "and", "as", "at", "by", "for", "from", "in", "into", "is", "it", "its", "of", "on", "or",
@@ -76,7 +76,7 @@ def index_from_engine(text: str, engine: ImageSearchEngine, encoder: Encoder, n:
 
 def check_query(text: str, n: int) -> None:
     """Raises ValueError unless there is something to search for, and at least one picture to find."""
-    if not text.strip():
+    if not is_visible(text):
         raise ValueError(f"the text to search for is {text!r}; say in words what to find, for example 'a red apple'")
     if n < 1:
         raise ValueError(f"n = {n} pictures can't be searched for; n must be at least 1")
