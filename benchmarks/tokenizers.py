@@ -22,12 +22,12 @@ from scipy.stats import entropy
 
 from benchmarks.choices import add_rows_missing
 from benchmarks.machine import measured_now
-from kdlib.data import stickers as data
+from kdlib.data import DataSet, load
+from kdlib.data.stickers import training_rows
 from kdlib.encoder import Encoder
 from kdlib.evaluation.judge import Judge, verdicts
 from kdlib.evaluation.metrics import fit_gaussian, frechet_distance, psnr_db
 from kdlib.experiments.session import reference_pictures
-from kdlib.files import read_json
 from kdlib.models.discrete.tokenizer import Tokenizer, reconstruct_pictures
 from kdlib.params import find_root, load_preset, stage_folder
 from kdlib.training.tokenizer import train_tokenizer
@@ -61,19 +61,15 @@ class Material:
     """Pictures to learn from, pictures of held-out concepts with their labels, and who judges."""
 
     known: UInt8[np.ndarray, "num_known height width 3"]
-    fresh: UInt8[np.ndarray, "num_fresh height width 3"]
-    stickers: pd.DataFrame
+    fresh: DataSet
     encoder: Encoder
     judge: Judge
 
 
 def load_material(preset: str, root: Path) -> Material:
     """From the stages `images`, `encoder` and `judge` of a preset."""
-    images = stage_folder(preset, "images", root)
-    stickers = data.load_stickers(root).set_index("id").loc[read_json(images / "ids.json")]
-    known = np.load(images / "pictures.npy", mmap_mode="r")[data.training_rows(stickers)]
-    fresh_stickers, fresh = reference_pictures(preset, root)
-    return Material(known, fresh, fresh_stickers,
+    stickers = load("stickers", preset, root)
+    return Material(stickers.where(training_rows(stickers.table)).pictures, reference_pictures(preset, root),
                     Encoder.load(stage_folder(preset, "encoder", root) / "model"),
                     Judge.load(stage_folder(preset, "judge", root) / "model"))
 
@@ -94,18 +90,18 @@ def run(choice: Choice, trained: dict, num_steps: int, material: Material) -> di
     """Trains with one choice and measures: a row of the table, but for its name."""
     settings = {**trained, "seed": 0, **choice.settings, "num_steps": num_steps,
                 "gan_start": num_steps * trained["gan_start"] // trained["num_steps"]}
-    start = time.perf_counter()
+    start, fresh = time.perf_counter(), material.fresh
     with TemporaryDirectory() as folder:
         train_tokenizer(shrunk(material.known, choice.shrink), material.encoder, folder, **settings)
         tokenizer = Tokenizer.load(Path(folder) / "model")
     seconds = time.perf_counter() - start
-    copies, codes = reconstruct_pictures(tokenizer, shrunk(material.fresh, choice.shrink))
+    copies, codes = reconstruct_pictures(tokenizer, shrunk(fresh.pictures, choice.shrink))
     copies = copies.repeat(choice.shrink, 1).repeat(choice.shrink, 2)
-    features, real = (material.judge.features(pictures) for pictures in (copies, material.fresh))
-    said = verdicts(material.judge, features, material.stickers.concept.tolist(), material.stickers.title.tolist())
+    features, real = (material.judge.features(pictures) for pictures in (copies, fresh.pictures))
+    said = verdicts(material.judge, features, fresh.table.concept.tolist(), fresh.table.title.tolist())
     return {"grid": tokenizer.grid, "num_codes": tokenizer.num_codes, "seconds": round(seconds),
             "million_parameters": round(sum(p.numel() for p in tokenizer.parameters()) / 1e6, 2),
-            "psnr_db": round(float(psnr_db(copies, material.fresh).mean()), 2),
+            "psnr_db": round(float(psnr_db(copies, fresh.pictures).mean()), 2),
             "concept_top5": round(float(said.top5.mean()), 4),
             "fd_to_real": round(frechet_distance(fit_gaussian(features), fit_gaussian(real)), 3),
             "codes_in_use": round(len(np.unique(codes)) / tokenizer.num_codes, 4), "bits": round(bits(codes))}
