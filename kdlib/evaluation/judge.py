@@ -18,7 +18,8 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor, nn
 
-from kdlib.encoder.encoder import StickerPreprocess, build_sticker_clip, pooled_texts
+from kdlib.encoder.encoder import StickerPreprocess
+from kdlib.encoder.text_tower import load_text_tower, pooled_texts
 from kdlib.weights import load_model, save_model
 
 FEATURE_DIM = 128  # narrow, so that the Frechet distance of few pictures is less biased
@@ -111,7 +112,7 @@ def text_features(texts: list[str]) -> Float[Tensor, "num_texts text_dim"]:
     """Unit vectors of texts in the frozen text tower's own space: no part of them was trained with any encoder."""
     if not texts:
         return torch.empty(0, TEXT_DIM)
-    return pooled_texts(build_sticker_clip("resnet10t", 32), texts)  # only its text tower is used, which is frozen
+    return pooled_texts(load_text_tower(), texts)
 
 
 def held_out_pictures(stickers: pd.DataFrame) -> Bool[np.ndarray, " num_pictures"]:

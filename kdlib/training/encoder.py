@@ -17,14 +17,8 @@ from kdlib.data.augment import augment
 from kdlib.data.pixels import normalise_pixels
 from kdlib.data.stickers import captions_of, told_pictures
 from kdlib.encoder import Encoder
-from kdlib.encoder.encoder import (
-    TEXT_MAP_WIDTH,
-    StickerPreprocess,
-    TextMap,
-    build_sticker_clip,
-    pooled_texts,
-    sticker_tokenizer,
-)
+from kdlib.encoder.encoder import TEXT_MAP_WIDTH, StickerPreprocess, TextMap, build_sticker_clip
+from kdlib.encoder.text_tower import pooled_texts, sticker_tokenizer
 from kdlib.files import array_hash
 from kdlib.training.loop import TrainSettings, seed_weights, train
 
@@ -48,7 +42,7 @@ class EncoderObjective(nn.Module):
         self.pictures, self.groups = torch.from_numpy(pictures), groups
         bank = sorted({caption for several in captions for caption in several})
         column = {caption: i for i, caption in enumerate(bank)}
-        self.texts = pooled_texts(model, bank)
+        self.texts = pooled_texts(model.text.transformer, bank)
         self.belongs = torch.zeros(len(captions), len(bank), dtype=torch.bool)
         for row, several in enumerate(captions):
             self.belongs[row, [column[caption] for caption in several]] = True
@@ -100,7 +94,8 @@ def train_encoder(stickers: pd.DataFrame, pictures: np.ndarray, folder: str | Pa
     rows = np.flatnonzero((stickers.split == "train") | told_pictures(stickers))
     bank, targets = mean_directions([text.split(", ") for text in captions_of(stickers.iloc[rows])],
                                     encoder.encode_images(pictures[rows]))
-    model.text.proj = fit_text_map(pooled_texts(model, bank), targets, num_steps=num_text_steps, seed=seed)
+    features = pooled_texts(model.text.transformer, bank)
+    model.text.proj = fit_text_map(features, targets, num_steps=num_text_steps, seed=seed)
     encoder.save(Path(folder) / "model")
     return history
 

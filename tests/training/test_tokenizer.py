@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from kdlib.data.augment import shift_and_mirror
 from kdlib.data.pixels import normalise_pixels
 from kdlib.encoder import Encoder
-from kdlib.encoder.encoder import StickerPreprocess, build_sticker_clip, sticker_tokenizer
+from kdlib.encoder.encoder import StickerPreprocess, build_sticker_clip
+from kdlib.encoder.text_tower import sticker_tokenizer
 from kdlib.evaluation.metrics import psnr_db
 from kdlib.models.discrete.tokenizer import (
     Tokenizer,

