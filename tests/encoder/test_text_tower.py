@@ -7,9 +7,9 @@ from transformers import AutoModel
 
 from kdlib.encoder.text_tower import CONTEXT_LENGTH, load_text_tower, sticker_tokenizer, text_model_folder
 
-TEXTS = ["a red apple", "Na\u00efve caf\u00e9 \u4e2d\u6587 \U0001f34e", "fish &amp; chips", "it\u2019s  a\tcat", "[MASK] of [SEP]",
-         "don't", "a very long text about nothing at all, " * 9, "\ufb01ve \u00c5ngstr\u00f6m sch\u00c3\u00b6n",
-         "unaffable-quasiperiodicity"]
+TEXTS = ["a red apple", "Na\u00efve caf\u00e9 \u4e2d\u6587 \U0001f34e", "fish &amp; chips", "it\u2019s  a\tcat",
+         "[MASK] of [SEP]", "don't", "a very long text about nothing at all, " * 9,
+         "\ufb01ve \u00c5ngstr\u00f6m sch\u00c3\u00b6n", "unaffable-quasiperiodicity"]
 
 
 @pytest.fixture(scope="module")
