@@ -20,7 +20,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export HF_HUB_OFFLINE ?= 1
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: help environment data reproduce scratch test bench lab site lock clean
+.PHONY: help environment data reproduce scratch stages test bench lab site lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -48,6 +48,9 @@ endif
 
 scratch: environment data ## run every stage of PRESET from nothing, whatever is published (cpu: hours)
 	dvc repro --force report@$(PRESET)
+
+stages: environment ## write dvc.yaml, README's list and the notebooks' links anew from what the notebooks declare
+	python -m kdlib.compendium.stages
 
 test: environment data ## all tests, the whole pipeline at preset quick among them
 	OMP_NUM_THREADS=1 pytest -n 2 -m "not pipeline"

@@ -7,22 +7,16 @@ import re
 import tomllib
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
 from kdlib.compendium import figures
-from kdlib.compendium.notebook import (
-    clean_notebook,
-    declared_parameters,
-    executed_path,
-    parse_item,
-    stage_of,
-    stage_parameters,
-)
-from kdlib.compendium.report.site import DOCS
+from kdlib.compendium.contents import notebook_order, with_list, with_next
+from kdlib.compendium.declared import declared_parameters, read_notebook, read_stage, read_stages
+from kdlib.compendium.notebook import clean_notebook, parse_item, stage_parameters
+from kdlib.compendium.stages import all_imported_files, code, imported_files, pipeline
 from kdlib.experiments.paper import PAPER_FID
 from kdlib.models.conditioning import CONDITIONERS
 from kdlib.params import load_params, preset_names
@@ -35,54 +29,13 @@ ORDER = ["types", "params", "files", "weights", "data", "compendium", "encoder",
 LEFT_TO_RIGHT = {name: place for place, name in enumerate(ORDER)}
 PARAMS = load_params(ROOT)
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-BY_NAME = {path.stem: path for path in NOTEBOOKS}
+DECLARED = read_stages(ROOT)
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-
-
-def read(path):
-    return nbformat.read(path, as_version=4)
-
-
-def code(path):
-    """All code cells of a notebook as one syntax tree."""
-    return ast.parse("\n".join(cell.source for cell in read(path).cells if cell.cell_type == "code"))
-
-
-def imported_files(tree):
-    """Files of kdlib that a syntax tree imports by name, with the packages they lie in.
-
-    kdlib/__init__.py counts only where `kdlib` itself is imported, for its public names; it has nothing else.
-    """
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        if isinstance(node, ast.ImportFrom) and node.module:
-            assert node.level == 0, f"write absolute imports, not {ast.unparse(node)}"
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    files = set()
-    for parts in (name.split(".") for name in names if name.split(".")[0] == "kdlib"):
-        folders = [ROOT.joinpath(*parts[:end], "__init__.py") for end in range(min(2, len(parts)), len(parts) + 1)]
-        files |= {path for path in [*folders, ROOT.joinpath(*parts).with_suffix(".py")] if path.is_file()}
-    return files
-
-
-def all_imported_files(tree):
-    """`imported_files`, and what those import, and so on."""
-    found, waiting = set(), imported_files(tree)
-    while waiting:
-        path = waiting.pop()
-        found.add(path)
-        waiting |= imported_files(ast.parse(path.read_text())) - found
-    return {path.relative_to(ROOT).as_posix() for path in found}
 
 
 def items(stage):
     """The items of a stage's matrix for one preset, as the runner gets them: [["conditioning=ours"], ...]."""
-    matrix = {name: PARAMS["ablations"] if values == "${ablations}" else values
-              for name, values in STAGES[stage]["matrix"].items() if name != "preset"}
-    return [[f"{name}={value}" for name, value in zip(matrix, values, strict=True)]
-            for values in itertools.product(*matrix.values())]
+    return [[f"{name}={value}" for name, value in item.items()] for item in DECLARED[stage].items(PARAMS)]
 
 
 def room(path):
@@ -94,11 +47,11 @@ def room(path):
 
 @each_notebook
 def test_parameters_have_the_names_and_types_of_params_yaml(path):
-    declared = declared_parameters(read(path))
-    for preset, item in itertools.product(PARAMS["presets"], items(stage_of(path))):
+    declared, stage = declared_parameters(read_notebook(path)), read_stage(path).stage
+    for preset, item in itertools.product(PARAMS["presets"], items(stage)):
         item = parse_item(item, declared)
-        assert not item.keys() & PARAMS[preset][stage_of(path)].keys(), "the matrix says it; the group would be ignored"
-        given = stage_parameters(preset, PARAMS[preset], stage_of(path), set(declared), item)
+        assert not item.keys() & PARAMS[preset][stage].keys(), "the matrix says it; the group would be ignored"
+        given = stage_parameters(preset, PARAMS[preset], stage, set(declared), item)
         for name, (annotation, default) in declared.items():
             wanted = eval(annotation, {}, {})  # noqa: S307  (our own annotations: int, float, str, int | None)
             for value in (default, given[name]):
@@ -108,8 +61,9 @@ def test_parameters_have_the_names_and_types_of_params_yaml(path):
 
 @each_notebook
 def test_every_parameter_is_used(path):
-    loaded = {node.id for node in ast.walk(code(path)) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    assert set(declared_parameters(read(path))) <= loaded
+    names = [node for node in ast.walk(code(path)) if isinstance(node, ast.Name)]
+    loaded = {node.id for node in names if isinstance(node.ctx, ast.Load)}
+    assert set(declared_parameters(read_notebook(path))) <= loaded
 
 
 def test_presets_that_run_have_a_group_for_every_stage():
@@ -129,63 +83,81 @@ def test_the_variants_have_the_network_of_the_training_and_differ_in_the_conditi
 
 # --- stages --------------------------------------------------------------------------------------------------------
 
-def notebook_of(stage):
-    return next((path for path in NOTEBOOKS if stage_of(path) == stage), None)
+WRITE = "run `make stages`, which writes it anew from the notebooks"
+NEEDS = {"load_pipeline": {"k", "generation", "encoder/model", "index/training", "tokenizer/model", "training/model"},
+         "plain_settings": {"k", "variant"}, "reference_features": {"data/stickers.parquet", "images/pictures.npy"},
+         "load_stickers": {"data/stickers.parquet"}, "load_prompts": {"data/prompts.csv"},
+         "train_variant": {"index/training", "tokenizer/model", "views/views"}}
 
 
-def expected_modules(stage):
-    path = notebook_of(stage)
-    return all_imported_files(code(path) if path else ast.parse(f"import kdlib.compendium.{stage}.__main__"))
+def test_dvc_yaml_is_what_the_notebooks_declare():
+    assert (ROOT / "dvc.yaml").read_text() == pipeline(ROOT), WRITE
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_exactly_the_modules_that_it_imports(stage):
-    listed = {dep for dep in STAGES[stage]["deps"] if re.fullmatch(r"kdlib/.*\.py", dep)}
-    expected = expected_modules(stage)
-    assert listed == expected, f"the deps of {stage} in dvc.yaml should hold:\n" + "".join(
-        f"      - {dep}\n" for dep in sorted(expected))
+def test_the_list_of_notebooks_and_their_links_are_in_their_order():
+    readme = (ROOT / "README.md").read_text()
+    assert with_list(readme, DECLARED, ROOT) == readme and readme.count("](notebooks/") >= len(NOTEBOOKS), WRITE
+    for path, after in notebook_order(DECLARED, ROOT):
+        assert with_next(read_notebook(path), after) == read_notebook(path), WRITE
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_stage_runs_its_notebook_and_watches_its_parameters(path):
-    stage = STAGES[stage_of(path)]
-    declared = set(declared_parameters(read(path)))
-    shared = {name for name in declared if not isinstance(PARAMS["quick"].get(name, {}), dict)}
-    called = {getattr(node, "attr", getattr(node, "id", "")) for node in ast.walk(code(path))}
-    shared |= {"k", "generation"} if "load_pipeline" in called else set()  # it takes a call's defaults from there
-    shared |= {"k", "variant"} if "plain_settings" in called else set()  # what variants are made with
-    entries = {"ablations.${item.ablation}"} if "ablation" in stage["matrix"] else set()
-    item = [f"{name}=${{item.{name}}}" for name in stage["matrix"] if name != "preset"]
-    assert f"notebooks/{path.name}" in stage["deps"]
-    assert stage["cmd"] == " ".join(
-        ["python -m kdlib.compendium.notebook", f"notebooks/{path.name}", "${item.preset}", *item])
-    assert set(stage["params"]) == {f"${{item.preset}}.{name}" for name in shared | {stage_of(path)}} | entries
-    assert executed_path(path, "${item.preset}", Path(), item).as_posix() in stage["outs"]
+def called(tree):
+    """Names of all that is called, with the texts among the arguments: [("stage_folder", ["index"]), ...]."""
+    return [(getattr(node.func, "attr", getattr(node.func, "id", "")),
+             [one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)])
+            for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+@each_notebook
+def test_a_stage_declares_what_its_notebook_reads(path):
+    stage = read_stage(path)
+    told = {stage.stage, *stage.reads, *stage.params, *declared_parameters(read_notebook(path))}
+    folders = {stage.stage, *(name.partition("/")[0] for name in stage.reads)}
+    for name, texts in called(code(path)):
+        assert NEEDS.get(name, set()) <= told, f"{path.name} calls {name}: let its last cell say so"
+        if name in ("stage_folder", "folder"):
+            unsaid = {text.partition("/")[0] for text in texts} - folders - {f"{stage.stage}_training"}
+            assert not unsaid, f"{path.name} opens {unsaid}: let its last cell say so"
+
+
+@each_notebook
+def test_a_stage_watches_its_parameters(path):
+    stage = STAGES[read_stage(path).stage]
+    shared = {name for name in declared_parameters(read_notebook(path))
+              if not isinstance(PARAMS["quick"].get(name, {}), dict)}
+    assert {f"${{item.preset}}.{name}" for name in shared | {read_stage(path).stage}} <= set(stage["params"])
+    if "${ablations}" in stage["matrix"].values():
+        assert "ablations.${item.ablation}" in stage["params"]
+
+
+def test_what_stages_read_is_what_others_write():
+    written = {out for stage in STAGES.values() for out in outs_of(stage)}
+    for name in set(STAGES) - {"report"}:
+        for dep in STAGES[name]["deps"]:
+            made = re.sub("/variant/[^/]+/", "/variant/${item.conditioning}/", dep)
+            assert made in written if dep.startswith("reports/") else (ROOT / dep).exists(), f"{name}: {dep}"
 
 
 def test_the_report_depends_on_all_that_the_stages_made_for_it():
-    """Every executed notebook, metrics.json, CSV and sheet of pictures, of every item of a matrix; its own assets.
+    """Every metrics.json, CSV and sheet of pictures, of every item of a matrix; all notebooks; its own assets.
 
-    Of the ablations, whose number dvc.yaml doesn't know, the folders that hold them.
+    Of the ablations, whose number dvc.yaml doesn't know, the folder that holds them.
     """
-    wanted = {f"reports/${{item.preset}}/notebooks/{executed_path(path, 'p', ROOT, item).name}"
-              for path in NOTEBOOKS if stage_of(path) != "ablation" for item in items(stage_of(path))}
+    wanted = {f"reports/${{item.preset}}/{name}" for name in ("generation/samples.json", "generation/pictures",
+                                                              "notebooks", "ablation")}
     for name in set(STAGES) - {"report", "ablation"}:
         for item, made in itertools.product(items(name), outs_of(STAGES[name])):
             for key, _, value in (text.partition("=") for text in item):
                 made = made.replace(f"${{item.{key}}}", value)
             if made.endswith(("metrics.json", ".csv", "/pictures.png", "/pictures.json")):
                 wanted.add(made)
-    wanted |= {f"reports/${{item.preset}}/{name}" for name in ("generation/samples.json", "generation/pictures",
-                                                               "notebooks", "ablation")}
     deps = STAGES["report"]["deps"]
     assert wanted == {dep for dep in deps if dep.startswith("reports/${item.preset}/")}
     for out in outs_of(STAGES["ablation"]):
         assert any(out.startswith(f"{dep}/") for dep in deps), f"the report depends on no folder that holds {out}"
-    assert "ablations" in STAGES["report"]["params"]
+    assert "ablations" in STAGES["report"]["params"] and "notebooks" in deps
     folder = ROOT / "kdlib" / "compendium" / "report" / "assets"
-    assets = {path.relative_to(ROOT).as_posix() for path in folder.iterdir()}
-    assert assets | {f"docs/{name}.md" for name in DOCS} <= set(deps)
+    assert {path.relative_to(ROOT).as_posix() for path in folder.iterdir()} <= set(deps)
 
 
 def outs_of(stage):
@@ -201,7 +173,7 @@ def test_stages_write_under_reports_only_and_have_a_notebook_each():
         assert stage["matrix"]["preset"] == "${presets}"
         own = [f"{{item.{key}}}" for key in stage["matrix"]]  # two items that write one file would overwrite each other
         assert all(key in out for out in outs for key in own), name
-    assert {stage_of(path) for path in NOTEBOOKS} == set(STAGES) - {"report"}
+    assert {read_stage(path).stage for path in NOTEBOOKS} == set(STAGES) - {"report"}
 
 
 # --- code ----------------------------------------------------------------------------------------------------------
@@ -210,14 +182,14 @@ def test_stages_write_under_reports_only_and_have_a_notebook_each():
 def test_imports_point_left(path):
     here = room(path)
     assert here in LEFT_TO_RIGHT, f"give {here} its place in ORDER"
-    for other in map(room, imported_files(ast.parse(path.read_text()))):
+    for other in map(room, imported_files(ast.parse(path.read_text()), ROOT)):
         left = LEFT_TO_RIGHT[other] < LEFT_TO_RIGHT[here]
         assert other == here or left, f"{here} imports {other}, which is not to its left in:\n{' '.join(ORDER)}"
 
 
 def test_the_processes_know_no_network_and_only_retrieval_knows_faiss():
     for path in (ROOT / "kdlib" / "models").glob("*/process.py"):
-        known = {ROOT / file for file in all_imported_files(ast.parse(path.read_text()))}
+        known = {ROOT / file for file in all_imported_files(ast.parse(path.read_text()), ROOT)}
         assert {file.stem for file in known} <= {"__init__", "types", "condition"}, path
     importers = {room(path) for path in MODULES if re.search(r"^\s*(import|from) faiss\b", path.read_text(), re.M)}
     assert importers <= {"retrieval"}
@@ -232,13 +204,13 @@ def test_notebooks_are_kept_clean(path, tmp_path):
     clean_notebook(copy)
     command = f"python -m kdlib.compendium.notebook --clean notebooks/{path.name}"
     assert copy.read_bytes() == path.read_bytes(), f"run `{command}`"
-    for number, cell in enumerate(read(path).cells):
+    for number, cell in enumerate(read_notebook(path).cells):
         assert cell.source.strip() and cell.source.count("\n") < 25, f"{path.name}: cell {number} is empty or long"
 
 
 @each_notebook
 def test_notebooks_narrate_and_call(path):
-    first = read(path).cells[0]
+    first = read_notebook(path).cells[0]
     assert first.cell_type == "markdown" and first.source.startswith("# ")
     tree = code(path)
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]

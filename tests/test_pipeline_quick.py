@@ -1,6 +1,5 @@
 """The whole road at preset quick, twice from nothing in copies of the tree: it runs, it repeats, it rests."""
 
-import itertools
 import os
 import shutil
 import subprocess
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kdlib.compendium.notebook import executed_path, read_notebook, stage_of
+from kdlib.compendium.declared import read_notebook, read_stages
 from kdlib.files import read_json
 from kdlib.params import load_params
 
@@ -67,27 +66,18 @@ def stages(root: Path) -> dict:
     return yaml.safe_load((root / "dvc.lock").read_text())["stages"]
 
 
-def declared_items(root: Path) -> dict[str, list[tuple[str, ...]]]:
-    """The items of each stage's matrix, beside the preset: {"images": [()], "variant": [("ours",), ...]}."""
-    told = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
-    ablations = list(load_params(root)["ablations"])
-    return {name: list(itertools.product(*(ablations if values == "${ablations}" else values
-                                           for key, values in stage["matrix"].items() if key != "preset")))
-            for name, stage in told.items()}
-
-
 def test_every_stage_ran_and_left_a_report(copies):
     root = copies[0]
-    items = declared_items(root)
-    assert set(stages(root)) == {"-".join([f"{name}@quick", *item]) for name in items for item in items[name]}
+    runs = [(stage, item) for stage in read_stages(root).values() for item in stage.items(load_params(root))]
+    assert set(stages(root)) == {"report@quick"} | {"-".join([f"{stage.stage}@quick", *item.values()])
+                                                    for stage, item in runs}
     results = root / "reports" / "quick"
     assert (results / "index.html").is_file() and (results / "site" / "index.html").is_file()
-    notebooks = [(path, item) for path in (root / "notebooks").glob("*.ipynb") for item in items[stage_of(path)]]
-    for notebook, item in notebooks:
-        executed = read_notebook(executed_path(notebook, "quick", root, [f"={value}" for value in item]))
+    for stage, item in runs:
+        executed = read_notebook(results / "notebooks" / f"{stage.executed(item)}.ipynb")
         cells = [cell for cell in executed.cells if cell.cell_type == "code"]
         assert all(cell.execution_count for cell in cells)
-        assert any("image/png" in output.get("data", {}) for cell in cells for output in cell.outputs), notebook.name
+        assert any("image/png" in output.get("data", {}) for cell in cells for output in cell.outputs), stage.notebook
     samples = read_json(results / "generation" / "samples.json")
     assert samples and all(neighbour["licence"] for sample in samples for neighbour in sample["neighbours"])
 

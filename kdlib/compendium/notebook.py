@@ -9,7 +9,6 @@ What is written has no times, random ids, progress bars or addresses in it, so t
 from __future__ import annotations
 
 import argparse
-import ast
 import base64
 import fcntl
 import io
@@ -27,6 +26,7 @@ from pathlib import Path
 import nbformat
 from PIL import Image
 
+from kdlib.compendium.declared import declared_parameters, read_notebook, read_stage
 from kdlib.params import STAGE_RUN, find_root, load_preset
 
 METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -34,33 +34,6 @@ METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "na
 WIDGET = "application/vnd.jupyter.widget-view+json"
 ADDRESS = re.compile(r"\b0x[0-9a-f]{8,16}\b")
 ITEM_TYPES = {"int": int, "float": float, "str": str}
-
-
-def stage_of(notebook: str | Path) -> str:
-    """The stage that a notebook runs: its name without the number; 01_data makes the stage `images`."""
-    name = Path(notebook).stem.partition("_")[2]
-    return {"data": "images"}.get(name, name)
-
-
-def read_notebook(path: str | Path) -> nbformat.NotebookNode:
-    """Reads a notebook (format 4)."""
-    return nbformat.read(path, as_version=4)
-
-
-def declared_parameters(notebook: nbformat.NotebookNode) -> dict[str, tuple[str, object]]:
-    """The names of the cell tagged `parameters`, each with (annotation, default).
-
-    Raises ValueError when there is not exactly one such cell, or a line of it is not `name: type = value`.
-    """
-    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    if len(cells) != 1:
-        raise ValueError(f"a notebook needs one cell tagged `parameters`, this one has {len(cells)}")
-    declared = {}
-    for line in ast.parse(cells[0].source).body:
-        if not isinstance(line, ast.AnnAssign) or line.value is None:
-            raise ValueError(f"write parameters as `name: type = value`, not as `{ast.unparse(line)}`")
-        declared[ast.unparse(line.target)] = (ast.unparse(line.annotation), ast.literal_eval(line.value))
-    return declared
 
 
 def parse_item(texts: Sequence[str], declared: dict[str, tuple[str, object]]) -> dict[str, int | float | str]:
@@ -229,7 +202,7 @@ def run_notebook(notebook: str | Path, preset: str, root: str | Path | None = No
     root = Path(root or find_root()).resolve()
     source = Path(notebook).resolve()
     declared = declared_parameters(read_notebook(source))
-    parameters = stage_parameters(preset, load_preset(preset, root), stage_of(source), set(declared),
+    parameters = stage_parameters(preset, load_preset(preset, root), read_stage(source).stage, set(declared),
                                   parse_item(item, declared))
     target = executed_path(source, preset, root, item)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -237,7 +210,9 @@ def run_notebook(notebook: str | Path, preset: str, root: str | Path | None = No
         papermill.execute_notebook(source, target, parameters, cwd=root, kernel_name="python3", language="python",
                                    log_output=True, progress_bar=False, start_timeout=300,
                                    config=Config(KernelManager={"transport": "ipc", "ip": str(sockets / "kernel")}))
-        write_notebook(normalise(read_notebook(target)), target)
+        executed = normalise(read_notebook(target))
+        executed.cells = [cell for cell in executed.cells if cell.cell_type != "raw"]  # what a stage is, is no result
+        write_notebook(executed, target)
     return target
 
 

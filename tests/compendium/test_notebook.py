@@ -9,21 +9,12 @@ import sys
 import nbformat
 import numpy as np
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_notebook, new_output, new_raw_cell
 from PIL import Image
 
 from kdlib.compendium import figures
-from kdlib.compendium.notebook import (
-    declared_parameters,
-    main,
-    normalise,
-    parse_item,
-    read_notebook,
-    run_notebook,
-    stage_of,
-    stage_parameters,
-    write_notebook,
-)
+from kdlib.compendium.declared import declared_parameters, read_notebook
+from kdlib.compendium.notebook import main, normalise, parse_item, run_notebook, stage_parameters, write_notebook
 
 PARAMS = """
 toy: {seed: 3, k: 5, noise: {rate: 1.0e-3, name: pink}}
@@ -51,8 +42,9 @@ def root(tmp_path, monkeypatch):
 def make_notebook(root, *sources):
     parameters = new_code_cell('preset: str = "toy"\nseed: int = 0\nrate: float = 0.5\nname: str = ""')
     parameters.metadata["tags"] = ["parameters"]
+    stage = new_raw_cell("stage: noise\npart: Toys", metadata={"tags": ["stage"]})
     path = root / "notebooks" / "07_noise.ipynb"
-    nbformat.write(new_notebook(cells=[parameters, *map(new_code_cell, sources)]), path)
+    nbformat.write(new_notebook(cells=[parameters, *map(new_code_cell, sources), stage]), path)
     return path
 
 
@@ -185,10 +177,6 @@ def test_cleaning_leaves_sources_and_tags(root, monkeypatch):
     assert [cell.source for cell in cleaned.cells if "injected-parameters" not in cell.metadata.get("tags", [])] == [
         cell.source for cell in read_notebook(notebook).cells]
     assert notebook.read_bytes() == before
-
-
-def test_the_data_notebook_makes_the_images():
-    assert [stage_of("notebooks/01_data.ipynb"), stage_of("02_encoder.ipynb")] == ["images", "encoder"]
 
 
 def test_a_stage_that_still_runs_is_not_run_beside_itself(root, monkeypatch, capsys):

@@ -10,13 +10,13 @@ import io
 import re
 import shutil
 import tempfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import nbformat
 import pandas as pd
-import yaml
 
+from kdlib.compendium.declared import Stage, read_stages
 from kdlib.compendium.report import mathml
 from kdlib.compendium.report.claims import judge_claims, load_claims
 from kdlib.compendium.report.explorer import write_explorer
@@ -26,9 +26,7 @@ from kdlib.data.catalogue import sticker_catalogue
 from kdlib.files import atomic_file, atomic_folder, read_json
 from kdlib.params import find_root, load_params, load_preset
 
-RESULTS = "reports/${item.preset}/"
 LINK = re.compile(r"\]\((\w+)\.ipynb\)")
-FIRST_EXPERIMENT = "09"
 DOCS = ("researchers", "scale")  # pages of docs/ that the report includes
 ASSETS = Path(__file__).parent / "assets"
 NOT_NEEDED = ("**/*.map", "_static/locales", "_static/**/fa-brands*", "_static/images", ".buildinfo*", "objects.inv",
@@ -45,14 +43,6 @@ REDIRECT = """<!DOCTYPE html>
 <body><p><a href="site/index.html">The report of preset {preset}</a></p></body>
 </html>
 """
-
-
-class Declared(NamedTuple):
-    """What the report's deps in dvc.yaml name: executed notebooks, and folders with a metrics.json, a pictures.json."""
-
-    notebooks: list[str]
-    measured: list[str]
-    drawn: list[str]
 
 
 def build_report(preset: str, root: str | Path | None = None) -> Path:
@@ -79,19 +69,26 @@ def build_report(preset: str, root: str | Path | None = None) -> Path:
     return results / "index.html"
 
 
-def declared_results(root: Path) -> Declared:
-    """Names in the order of the report's deps, those of the ablations in params.yaml among them by their number.
+class Run(NamedTuple):
+    """A stage's run for one item of its matrix.
+
+    page    the name of its executed notebook, and of the page that it becomes
+    folder  where its results lie under reports/<preset>
+    """
+
+    page: str
+    folder: str
+    stage: Stage
+
+
+def declared_runs(root: Path) -> list[Run]:
+    """What there is to report, in the order of the notebooks.
 
     They are listed there, since a folder may still hold what a matrix made that was larger once.
     """
-    deps = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]["report"]["deps"]
-    paths = [PurePosixPath(dep.removeprefix(RESULTS)) for dep in deps if dep.startswith(RESULTS)]
-    ablations = list(load_params(root).get("ablations", {}))
-    folders = [f"ablation/{name}" for name in ablations]
-    names = [path.stem for path in paths if path.suffix == ".ipynb"] + [f"20_ablation-{name}" for name in ablations]
-    return Declared(sorted(names, key=lambda name: name.partition("_")[0]),
-                    [path.parent.as_posix() for path in paths if path.name == "metrics.json"] + folders,
-                    [path.parent.as_posix() for path in paths if path.name == "pictures.json"] + folders)
+    params = load_params(root)
+    return [Run(stage.executed(item), stage.folder(item), stage)
+            for stage in read_stages(root).values() for item in stage.items(params)]
 
 
 # --- pages ---------------------------------------------------------------------------------------------------------
@@ -99,55 +96,49 @@ def declared_results(root: Path) -> Declared:
 def write_pages(preset: str, root: Path, source: Path) -> None:
     """All pages, tables and pictures that Sphinx makes the site of."""
     results = root / "reports" / preset
-    declared = declared_results(root)
-    metrics = {stage: read_json(results / stage / "metrics.json") for stage in declared.measured
-               if (results / stage / "metrics.json").is_file()}
+    runs = declared_runs(root)
+    metrics = {run.folder: read_json(results / run.folder / "metrics.json") for run in runs
+               if "metrics.json" in run.stage.writes and (results / run.folder / "metrics.json").is_file()}
     claims = judge_claims(load_claims(root), metrics)
-    pages = {folder_of(name): name for name in declared.notebooks}
-    write_notebook_pages(preset, root, declared.notebooks, claims, source)
-    write_explorer(preset, results, {folder: pages.get(folder, "") for folder in declared.drawn}, source,
-                   sticker_catalogue(root))
-    write_overview(preset, results, pages, metrics, claims, toctrees(declared.notebooks), source)
+    write_notebook_pages(preset, root, runs, claims, source)
+    pages = {run.folder: run.page for run in runs}
+    drawn = {run.folder: run.page for run in runs if "pictures.json" in run.stage.writes}
+    write_explorer(preset, results, drawn, source, sticker_catalogue(root))
+    write_overview(preset, results, pages, metrics, claims, toctrees(runs), source)
     for name in DOCS:
         shutil.copyfile(root / "docs" / f"{name}.md", source / f"{name}.md")
 
 
-def folder_of(name: str) -> str:
-    """The folder of the stage that made an executed notebook: 10_variant-ours -> variant/ours."""
-    return name.partition("_")[2].replace("-", "/")
+def toctrees(runs: list[Run]) -> str:
+    """The sidebar: the report's own pages, then the notebooks of each part."""
+    groups = {"Report": ["explorer", "gaps", *DOCS]}
+    for run in runs:
+        groups.setdefault(run.stage.part, []).append(run.page)
+    return "\n\n".join(TOCTREE.format(caption=caption, names="\n".join(group)) for caption, group in groups.items())
 
 
-def toctrees(names: list[str]) -> str:
-    """The sidebar: the report's own pages, the notebooks of the road, those of the experiments."""
-    groups = {"Report": ["explorer", "gaps", *DOCS],
-              "The road": [name for name in names if name < FIRST_EXPERIMENT],
-              "Experiments": [name for name in names if name >= FIRST_EXPERIMENT]}
-    return "\n\n".join(TOCTREE.format(caption=caption, names="\n".join(group))
-                       for caption, group in groups.items() if group)
-
-
-def write_notebook_pages(preset: str, root: Path, names: list[str], claims: pd.DataFrame, source: Path) -> None:
+def write_notebook_pages(preset: str, root: Path, runs: list[Run], claims: pd.DataFrame, source: Path) -> None:
     """The executed notebooks as pages, and the CSVs of their stages; raises FileNotFoundError naming what is missing.
 
     A notebook that ran for several items of a matrix has a page for each: 10_variant-ours, 10_variant-concat. A link to
     the notebook itself leads to the first of them.
     """
-    first = {name.partition("-")[0]: name for name in reversed(names)}
-    runs = locked_runs(preset, root)
-    for name in names:
+    first = {run.stage.notebook: run.page for run in reversed(runs)}
+    locked = locked_runs(preset, root)
+    for name, folder, stage in runs:
         path = root / "reports" / preset / "notebooks" / f"{name}.ipynb"
         if not path.is_file():
             raise FileNotFoundError(f"{path} is not there; run its stage first (`dvc repro`)")
         notebook = nbformat.read(path, as_version=4)
-        under = footer(preset, used_parameters(notebook), runs.get(name))
-        answered = claims[claims.stage == folder_of(name)]
+        under = footer(preset, used_parameters(notebook), locked.get(name))
+        answered = claims[claims.stage == folder]
         lead = f"{badge(preset)}\n\n" + (f"{claims_table(answered, preset, {})}\n\n" if len(answered) else "")
-        page = as_page(notebook, lead, under, name.partition("-")[2])
+        page = as_page(notebook, lead, under, name.removeprefix(stage.notebook).removeprefix("-"))
         for cell in page.cells:
             if cell.cell_type == "markdown":
                 cell.source = LINK.sub(lambda found: f"]({first.get(found[1], found[1])}.ipynb)", cell.source)
         nbformat.write(page, source / path.name)
-        for table in runs[name].tables if name in runs else []:
+        for table in locked[name].tables if name in locked else []:
             copy_table(root / table, source / "_static" / "tables" / table.removeprefix(f"reports/{preset}/"))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 from PIL import Image
 
 from kdlib.compendium import figures
@@ -19,10 +19,11 @@ FORMULA = r"""
 $$ \mathrm{knn}(I, k) := \underset{h \in \mathcal{H}}{\mathrm{arg\,min}^k}\ \mathbf{s}(f_{img}(I), h) $$
 
 with $\lambda = 8$; [more](10_variant.ipynb)"""
-PAGES = ["00_tour", "10_variant-blue", "10_variant-green"]
-RESULTS = [*(f"notebooks/{page}.ipynb" for page in PAGES), "index/metrics.json", "variant/blue/metrics.json",
-           "variant/blue/pictures.json"]
-DEPS = ["kdlib/io.py", *(f"reports/${{item.preset}}/{name}" for name in RESULTS)]
+PAGES = ["00_tour", "03_index", "10_variant-blue", "10_variant-green"]
+STAGES = {"00_tour": "stage: tour\npart: The road",
+          "03_index": "stage: index\npart: The road\nwrites: [metrics.json]",
+          "10_variant": "stage: variant\npart: Experiments\nmatrix: {colour: colours}\n"
+                        "writes: [metrics.json, pictures.json]"}
 
 PROMPTS = ["an <apple>", "a Blue bird"]
 SHEET_COLOURS = ["red", "blue", "lime", "black", "yellow"]
@@ -38,8 +39,8 @@ CLAIMS = [{"claim": "It <finds> most", "place": "Fig. 3", "paper": "a curve", "o
 
 def toy_results(root: Path) -> None:
     """All that a report is made of, at a preset `toy`; the tour was run again since DVC last ran it."""
-    (root / "params.yaml").write_text("toy: {seed: 3}\n")
-    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"report": {"deps": DEPS}}}))
+    (root / "params.yaml").write_text("toy: {seed: 3}\ncolours: {blue: 1, green: 2}\n")
+    (root / "dvc.yaml").write_text("stages: {}\n")
     results = root / "reports" / "toy"
     for folder in ("data", "docs", "notebooks", "reports/toy/notebooks", "reports/toy/generation/pictures"):
         (root / folder).mkdir(parents=True)
@@ -55,6 +56,9 @@ def toy_results(root: Path) -> None:
              new_code_cell("both()", outputs=[toy_table(), toy_picture("a blue square")], execution_count=2)]
     for number, cell in enumerate(cells):
         cell["id"] = f"cell-{number}"
+    for name, told in STAGES.items():
+        declared = new_raw_cell(told, metadata={"tags": ["stage"]})
+        write_notebook(new_notebook(cells=[declared]), root / "notebooks" / f"{name}.ipynb")
     for name in [*PAGES, "10_variant-of-an-older-matrix"]:
         write_notebook(normalise(new_notebook(cells=cells)), results / "notebooks" / f"{name}.ipynb")
     neighbour = {"id": "noto:red-apple", "title": "red apple", "style": "noto", "author": "Goo & Co",
