@@ -7,18 +7,34 @@ UV_VERSION := 0.13.9
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
+# Taken as typed, and given to recipes as an environment variable: neither make nor the shell reads what is in it.
+override PROMPT := $(value PROMPT)
+export PROMPT
+override PRESET := $(value PRESET)
+PRESETS := $(shell sed -n 's/^presets: \[\(.*\)\].*/\1/p' params.yaml | tr -d ,)
+ifneq ($(filter $(PRESETS),$(PRESET)) 1,$(PRESET) $(words $(PRESET)))
+$(error there is no preset "$(PRESET)"; choose one of params.yaml: $(PRESETS))
+endif
 REPORT := reports/$(PRESET)/index.html
-PICTURE := reports/$(PRESET)/$(subst $() ,-,$(PROMPT)).png
 
-# Only this environment, nothing sent anywhere, no model fetched behind your back (HF_HUB_OFFLINE=0 allows it).
+# Only this environment and its settings, nothing sent anywhere, no model fetched behind your back (HF_HUB_OFFLINE=0
+# allows it). Package indexes and mirrors of the user's stay.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONNOUSERSITE := 1
+export PYTHONUTF8 := 1
+export PIP_USER := 0
 export UV_SYSTEM_CERTS ?= 1
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export HF_HUB_OFFLINE ?= 1
-unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+unexport PYTHONPATH PYTHONHOME PYTHONOPTIMIZE VIRTUAL_ENV MPLBACKEND PIP_TARGET PIP_PREFIX UV_SYSTEM_PYTHON UV_PYTHON
+
+# An environment names its place in its scripts: copied or renamed with its folder, it would run another checkout's code.
+PLACE := $(shell sed -n 's/^command = .* -m venv //p' .venv/pyvenv.cfg 2>/dev/null)
+ifneq ($(PLACE),$(CURDIR)/.venv)
+.PHONY: .venv/bin/uv
+endif
 
 .PHONY: help environment data reproduce scratch stages test bench lab site lock clean
 .DEFAULT_GOAL := help
@@ -27,7 +43,12 @@ help: ## this list
 	@echo "usage: make TARGET [PRESET=cpu]"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1 \2/p' Makefile | awk '{t=$$1; $$1=""; printf "  %-12s%s\n", t, $$0}'
 
-environment: .venv/.kdlib ## make .venv with the locked packages and kdlib (any other target does it too)
+environment: checkout .venv/.kdlib ## make .venv with the locked packages and kdlib (any other target does it too)
+
+.PHONY: checkout
+checkout:
+	@git rev-parse --git-dir >/dev/null 2>&1 || { echo "This folder is no git repository, which DVC needs:" \
+		"clone the project instead of downloading it, or run \`git init\` here." >&2; exit 1; }
 
 data: data/stickers.parquet ## fetch the stickers from the bundled remote
 
@@ -41,10 +62,15 @@ else
 	dvc pull data.dvc
 	dvc repro report@$(PRESET)
 endif
-	kd generate "$(PROMPT)" --preset $(PRESET) --out "$(PICTURE)"
 	test -f $(REPORT) || dvc repro --single-item report@$(PRESET)
-	@echo "picture: $(PICTURE)"
+	@picture="reports/$(PRESET)/$$($(NAME)).png" && \
+		kd generate --preset $(PRESET) --out "$$picture" -- "$$PROMPT" && echo "picture: $$picture"
 	@echo "report:  $(REPORT) (open it in a browser)"
+
+# A file's name for any prompt: 60 characters, and a part of its hash where they don't tell the whole prompt.
+NAME = short=$$(printf %s "$$PROMPT" | tr -c A-Za-z0-9 - | cut -c -60); \
+	test "$$short" = "$$(printf %s "$$PROMPT" | tr -- ' -' '-_')" || short=$$short-$$(printf %s "$$PROMPT" | sha256sum | cut -c -8); \
+	printf %s "$$short"
 
 scratch: environment data ## run every stage of PRESET from nothing, whatever is published (cpu: hours)
 	dvc repro --force report@$(PRESET)
@@ -79,6 +105,8 @@ clean: ## remove the environment and caches; results stay
 
 .venv/bin/uv:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@test ! -d .venv || echo "The environment in .venv is unfinished or was made for another folder; it is made anew."
+	rm -rf .venv
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 

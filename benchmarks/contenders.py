@@ -110,7 +110,7 @@ M_MMAP_THRESHOLD = -3  # glibc's malloc.h
 
 def resident_bytes(line: str) -> int:
     """VmRSS (now) or VmHWM (peak) of this process."""
-    return int(re.search(rf"{line}:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+    return int(re.search(rf"{line}:\s*(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))[1]) * 1024
 
 
 def run_step(name: str, shape: Shape, checkout: Path | None, work: str, num_threads: int) -> tuple[int, float, int]:
@@ -123,7 +123,7 @@ def run_step(name: str, shape: Shape, checkout: Path | None, work: str, num_thre
     contender = make_contender(name, shape, checkout)
     gc.collect()
     malloc.malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak so far is forgotten
     before, start = resident_bytes("VmRSS"), time.perf_counter()
     step(contender)
     return contender.num_parameters, time.perf_counter() - start, resident_bytes("VmHWM") - before

@@ -41,7 +41,7 @@ def copy_bandwidth(num_bytes: int = 2 ** 28, repetitions: int = 10) -> float:
 def describe_machine() -> dict:
     """The processor's name, its cores, the threads in use, the system, and torch's version."""
     cpuinfo = Path("/proc/cpuinfo")
-    named = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.is_file() else None
+    named = re.search(r"model name\s*: (.*)", cpuinfo.read_text(encoding="utf-8")) if cpuinfo.is_file() else None
     return {"cpu": named[1] if named else platform.processor(), "cores": os.cpu_count(),
             "threads": torch.get_num_threads(), "system": f"{platform.system()} {platform.machine()}",
             "torch": torch.__version__}

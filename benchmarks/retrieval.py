@@ -125,7 +125,7 @@ def measure_autofaiss(python: str, embeddings: Embeddings, queries: np.ndarray, 
     subprocess.run(command, check=True)
     build_s = time.perf_counter() - start
     index = faiss.read_index(str(folder / "auto.faiss"))
-    parameters = json.loads((folder / "auto.json").read_text()).get("index_param", "")
+    parameters = json.loads((folder / "auto.json").read_text(encoding="utf-8")).get("index_param", "")
     faiss.ParameterSpace().set_index_parameters(index, parameters)
     return {"index": f"autofaiss ({parameters})", "factory": factory, "count": len(embeddings), "build_s": build_s,
             "bytes_per_vector": (folder / "auto.faiss").stat().st_size / len(embeddings),

@@ -25,7 +25,7 @@ def find_root(start: str | Path | None = None) -> Path:
 
 def load_params(root: str | Path | None = None) -> dict:
     """The whole of params.yaml."""
-    return yaml.safe_load((Path(root or find_root()) / "params.yaml").read_text())
+    return yaml.safe_load((Path(root or find_root()) / "params.yaml").read_text(encoding="utf-8"))
 
 
 def preset_names(params: dict) -> list[str]:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
+import matplotlib
 import numpy as np
 import pandas as pd
 from IPython.display import Image as Picture
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
+
+matplotlib.rcdefaults()  # a matplotlibrc of the user's would change every figure
 
 # Okabe and Ito's colours, told apart with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

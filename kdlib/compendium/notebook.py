@@ -33,6 +33,9 @@ METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "na
             "language_info": {"name": "python", "pygments_lexer": "ipython3"}}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 ADDRESS = re.compile(r"\b0x[0-9a-f]{8,16}\b")
+SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
+MAX_FOLDER_BYTES = 60  # leaves room for the sockets of processes that a kernel starts
+LEAKS = ("PYTHONOPTIMIZE", "MPLBACKEND")  # settings of the user that change or fail what a stage makes
 ITEM_TYPES = {"int": int, "float": float, "str": str}
 
 
@@ -144,21 +147,37 @@ def clean_notebook(path: str | Path) -> None:
     write_notebook(notebook, path)
 
 
+def short_folder() -> str:
+    """The system's folder for temporary files, or another where its name leaves no room for that of a socket.
+
+    A socket's path has at most 107 bytes. Raises ValueError where no such folder can be written to.
+    """
+    for folder in (tempfile.gettempdir(), *SHORT_FOLDERS):
+        if len(os.fsencode(folder)) <= MAX_FOLDER_BYTES and os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    raise ValueError(f"{tempfile.gettempdir()} is too long for a socket's path (at most {MAX_FOLDER_BYTES} bytes), and "
+                     f"none of {', '.join(SHORT_FOLDERS)} can be written to; set TMPDIR to a short folder")
+
+
 @contextmanager
 def own_kernel() -> Iterator[Path]:
-    """Makes `python3` mean this interpreter, whatever kernels are installed, with no start-up files of the user.
+    """Makes `python3` mean this interpreter, whatever kernels are installed, with no settings of the user.
 
     Yields a folder that only this user can read, for the kernel's sockets: a TCP port that was free when it was chosen
     may be another kernel's when it is opened.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    short = short_folder()
+    with tempfile.TemporaryDirectory(dir=short) as folder:
         spec = Path(folder, "kernels", "python3")
         spec.mkdir(parents=True)
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        (spec / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}))
+        told = json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"})
+        (spec / "kernel.json").write_text(told, encoding="utf-8")
         before = dict(os.environ)
         os.environ.update(JUPYTER_PATH=folder, IPYTHONDIR=str(Path(folder, "ipython")), PYTHONHASHSEED="0",
-                          **{STAGE_RUN: "1"})
+                          PYTHONUTF8="1", TMPDIR=short, **{STAGE_RUN: "1"})
+        for name in LEAKS:
+            os.environ.pop(name, None)
         try:
             yield Path(folder)
         finally:
@@ -172,7 +191,7 @@ def only_run(target: Path) -> Iterator[None]:
 
     DVC's own locks end with DVC, but a stage outlives a `dvc repro` that alone was killed. Raises ValueError then.
     """
-    with open(target.with_name(f".{target.stem}.lock"), "a+") as file:
+    with open(target.with_name(f".{target.stem}.lock"), "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -217,7 +236,7 @@ def run_notebook(notebook: str | Path, preset: str, root: str | Path | None = No
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m kdlib.compendium.notebook", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m kdlib.compendium.notebook", description="Runs one notebook.")
     parser.add_argument("notebook", help="for example notebooks/02_encoder.ipynb")
     parser.add_argument("preset", nargs="?", help="a group of params.yaml, for example quick")
     parser.add_argument("item", nargs="*", help="name=value: an item of the stage's matrix")

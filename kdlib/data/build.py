@@ -47,7 +47,7 @@ def build(folder: str | Path) -> pd.DataFrame:
     with atomic_file(folder / "prompts.csv") as temporary:
         prompts.to_csv(temporary, index=False, lineterminator="\n")
     with atomic_file(folder / "README.md") as temporary:
-        temporary.write_text(write_datasheet(table, prompts, PACKAGE, TRAINING_STYLES))
+        temporary.write_text(write_datasheet(table, prompts, PACKAGE, TRAINING_STYLES), encoding="utf-8")
     return table
 
 

@@ -125,7 +125,7 @@ def native_precision() -> str:
 
 def processor_features() -> set[str]:
     """What the processor says that it can do, in Linux's words (x86: flags, ARM: Features)."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     return {word for line in lines if line.startswith(("flags", "Features")) for word in line.partition(":")[2].split()}
 
 

@@ -199,3 +199,18 @@ def test_notebook_and_kernel_meet_at_no_port(root):
     source = "from ipykernel.connect import get_connection_info\nprint(get_connection_info(unpack=True)['transport'])"
     ran = read_notebook(run_notebook(make_notebook(root, source), "toy", root))
     assert ran.cells[-1].outputs[0]["text"] == "ipc\n"
+
+
+def test_the_kernel_is_free_of_the_users_settings(root, tmp_path, monkeypatch):
+    long = tmp_path / ("t" * 160)
+    long.mkdir()
+    (tmp_path / "matplotlibrc").write_text("lines.linewidth: 9\nfont.size: 40\n", encoding="utf-8")
+    for name, value in {"TMPDIR": str(long), "PYTHONOPTIMIZE": "2", "PYTHONUTF8": "0", "LC_ALL": "C",
+                        "MPLBACKEND": "nosuch", "MATPLOTLIBRC": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    asked = """import sys, tempfile, matplotlib
+from kdlib.compendium import figures
+print(sys.flags.optimize, sys.flags.utf8_mode, len(tempfile.gettempdir()) < 80, matplotlib.rcParams["font.size"])"""
+    ran = read_notebook(run_notebook(make_notebook(root, asked), "toy", root))
+    assert ran.cells[2].outputs[0].text == "0 1 True 10.0\n"

@@ -27,7 +27,7 @@ VERDICTS = ["holds", "does not hold", "can't be told", "not run", "can't be aske
 
 def load_claims(root: str | Path) -> list[dict]:
     """The rows of reports/claims.yaml; raises ValueError naming a claim that has too little, too much or nonsense."""
-    claims = yaml.safe_load((Path(root) / "reports" / "claims.yaml").read_text())
+    claims = yaml.safe_load((Path(root) / "reports" / "claims.yaml").read_text(encoding="utf-8"))
     for row in claims:
         ours = row.get("ours", {})
         asked = ours.keys() == {"stage", "key", "what", "holds"} and HOLDS.fullmatch(ours["holds"])

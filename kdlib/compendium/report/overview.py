@@ -89,7 +89,8 @@ def write_overview(preset: str, results: Path, pages: dict[str, str], metrics: d
         counts=", ".join(f"{count} {verdict}" for verdict, count in counts.items()), toctrees=toctrees,
         num=len(samples), shown=len(samples[:FIRST_ROWS]), seed=samples[0]["seed"]))
     gaps = claims[claims.verdict != "holds"].sort_values("verdict", key=lambda s: s.map(VERDICTS.index), kind="stable")
-    (source / "gaps.md").write_text(GAPS_PAGE.format(badge=badge(preset), claims=claims_table(gaps, preset, pages)))
+    missed = GAPS_PAGE.format(badge=badge(preset), claims=claims_table(gaps, preset, pages))
+    (source / "gaps.md").write_text(missed, encoding="utf-8")
     claims.to_csv(source / "_static" / "tables" / "claims.csv", index=False)
     metrics_frame(metrics).to_csv(source / "_static" / "tables" / "metrics.csv", index=False)
 

@@ -40,7 +40,7 @@ def locked_runs(preset: str, root: Path) -> dict[str, Record]:
     A notebook that is not the one recorded (it was run without DVC, say) is left out.
     """
     path = root / "dvc.lock"
-    stages = yaml.safe_load(path.read_text())["stages"] if path.is_file() else {}
+    stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"] if path.is_file() else {}
     records = {}
     for stage, entry in stages.items():
         outs = {out["path"]: out["md5"] for out in entry.get("outs", [])}

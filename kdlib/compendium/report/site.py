@@ -65,7 +65,7 @@ def build_report(preset: str, root: str | Path | None = None) -> Path:
         with atomic_folder(results / "site") as site:
             shutil.copytree(Path(folder, "site"), site, dirs_exist_ok=True)
     with atomic_file(results / "index.html") as temporary:
-        temporary.write_text(REDIRECT.format(preset=html.escape(preset)))
+        temporary.write_text(REDIRECT.format(preset=html.escape(preset)), encoding="utf-8")
     return results / "index.html"
 
 
