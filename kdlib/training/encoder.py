@@ -37,7 +37,7 @@ class EncoderObjective(nn.Module):
         super().__init__()
         self.visual, self.text_map = model.visual, model.text.proj
         self.visual.to(memory_format=torch.channels_last)
-        self.text_map.weight.rate_scale = 0.1
+        self.rate_scales = {"text_map.weight": 0.1}
         self.log_scale = nn.Parameter(torch.tensor(20.0).log())
         self.pictures, self.groups = torch.from_numpy(pictures), groups
         bank = sorted({caption for several in captions for caption in several})

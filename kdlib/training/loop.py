@@ -1,7 +1,8 @@
 """One readable loop for every model: rate, forward, clip, step, average, log, checkpoint.
 
 What differs between models is their *objective*: an nn.Module that owns the network and whose forward(rows, generator)
-returns {"loss": scalar, ...anything worth logging}. Rows and random numbers of a step depend on (seed, step) only, so
+returns {"loss": scalar, ...anything worth logging}; it may have `rate_scales`, which say for names of parameters what
+share of the learning rate they get (1.0 without it). Rows and random numbers of a step depend on (seed, step) only, so
 that a resumed run equals an uninterrupted one bit for bit on a CPU.
 """
 
@@ -162,11 +163,17 @@ def add_gradients(forward: nn.Module, rows: Int[Tensor, " batch"], step: int, se
 
 
 def make_optimizer(objective: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
-    """AdamW; vectors (biases, norms) are not decayed; a parameter may slow itself with `.rate_scale`."""
+    """AdamW; vectors (biases, norms) are not decayed, and `objective.rate_scales` slow some parameters.
+
+    Raises ValueError for a name in it that no parameter has.
+    """
+    scales = getattr(objective, "rate_scales", {})
+    if unknown := scales.keys() - dict(objective.named_parameters()).keys():
+        raise ValueError(f"rate_scales names {sorted(unknown)}, but there are no such parameters")
     groups: dict[tuple, list[nn.Parameter]] = {}
-    for parameter in objective.parameters():
+    for name, parameter in objective.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((getattr(parameter, "rate_scale", 1.0), parameter.ndim > 1), []).append(parameter)
+            groups.setdefault((scales.get(name, 1.0), parameter.ndim > 1), []).append(parameter)
     return torch.optim.AdamW([{"params": parameters, "rate_scale": scale, "lr": settings.learning_rate,
                                "weight_decay": settings.weight_decay if decayed else 0.0}
                               for (scale, decayed), parameters in groups.items()], betas=settings.betas)

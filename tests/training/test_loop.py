@@ -45,7 +45,7 @@ class Regression(nn.Module):
         seed_weights(seed)
         self.net = nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7), nn.Linear(7, 1))
         self.frozen = nn.Parameter(torch.randn(5), requires_grad=False)
-        self.net[2].weight.rate_scale = 0.1
+        self.rate_scales = {"net.2.weight": 0.1}
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
         data = torch.Generator().manual_seed(3)
         self.inputs, self.targets = torch.randn(NUM_ROWS, 5, generator=data), torch.randn(NUM_ROWS, 1, generator=data)
@@ -117,7 +117,7 @@ class Slopes(nn.Module):
     def __init__(self, slopes):
         super().__init__()
         self.vector, self.matrix = nn.Parameter(torch.tensor([2.0])), nn.Parameter(torch.tensor([[-3.0]]))
-        self.matrix.rate_scale = 0.1
+        self.rate_scales = {"matrix": 0.1}
         self.slopes, self.step = slopes, 0
 
     def forward(self, rows, generator):
@@ -184,6 +184,13 @@ def test_parameter_groups():
     net = objective.net
     assert told == {id(net[0].weight): (0.3, 1.0), id(net[2].weight): (0.3, 0.1), id(net[0].bias): (0.0, 1.0),
                     id(net[1].weight): (0.0, 1.0), id(net[1].bias): (0.0, 1.0), id(net[2].bias): (0.0, 1.0)}
+
+
+def test_a_slowed_parameter_that_there_is_not_is_named():
+    objective = Regression()
+    objective.rate_scales = {"net.3.weight": 0.1}
+    with pytest.raises(ValueError, match="net.3.weight"):
+        make_optimizer(objective, settings_of())
 
 
 def test_training_lowers_the_loss_and_leaves_frozen_weights(tmp_path):
