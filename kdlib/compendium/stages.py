@@ -50,7 +50,7 @@ REPORT_READS = ("generation/samples.json", "generation/pictures", "notebooks")
 def code(path: Path) -> ast.Module:
     """A notebook's code cells, or a module, as one syntax tree."""
     if path.suffix == ".py":
-        return ast.parse(path.read_text())
+        return ast.parse(path.read_text(encoding="utf-8"))
     return ast.parse("\n".join(cell.source for cell in read_notebook(path).cells if cell.cell_type == "code"))
 
 
@@ -177,14 +177,14 @@ def pipeline(root: Path) -> str:
 def write_all(root: Path) -> None:
     """Writes what follows from the notebooks; raises ValueError for one that declares no stage, or nonsense."""
     stages, readme = read_stages(root), root / "README.md"
-    text, contents = pipeline(root), with_list(readme.read_text(), stages, root)
+    text, contents = pipeline(root), with_list(readme.read_text(encoding="utf-8"), stages, root)
     for path, after in notebook_order(stages, root):
         before = read_notebook(path)
         if (linked := with_next(read_notebook(path), after)) != before:
             write_notebook(linked, path)
     for path, content in [(root / "dvc.yaml", text), (readme, contents)]:
         with atomic_file(path) as temporary:
-            temporary.write_text(content)
+            temporary.write_text(content, encoding="utf-8")
 
 
 def main() -> int:
