@@ -8,50 +8,35 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdlib.files import array_hash
-from kdlib.models.condition import Condition
-from kdlib.models.conditioning import drop_condition
 from kdlib.models.discrete.denoiser import ConditionedDenoiser, DenoiserConfig
 from kdlib.models.discrete.process import Schedule, training_loss
+from kdlib.training.conditions import ConditionedObjective
 from kdlib.training.loop import TrainSettings, seed_weights, train
 from kdlib.training.views import Views
 from kdlib.types import Embeddings
 
 
-class DenoiserObjective(nn.Module):
-    """Algorithm 1 over precomputed codes, embeddings and neighbours.
+class DenoiserObjective(ConditionedObjective):
+    """Algorithm 1 over precomputed codes, embeddings and neighbours, as `ConditionedObjective` has them.
 
-    views              of the training pictures: x_0 and f_img(I)
-    embeddings         of the same pictures, in the same order: the database that neighbours come from
-    neighbours         (num_views, num_pictures, k) ids of embeddings: knn_img(I, k), the picture itself excluded
-    condition_dropout  probability of training with the null condition, for guidance
+    views  of the training pictures: x_0 and f_img(I)
     """
 
     def __init__(self, denoiser: ConditionedDenoiser, views: Views, embeddings: Embeddings, neighbours: np.ndarray,
                  condition_dropout: float):
-        super().__init__()
-        if views.vectors.shape[:2] != neighbours.shape[:2] or neighbours.shape[1] != len(embeddings):
-            raise ValueError(f"neighbours {neighbours.shape} are not those of {views.vectors.shape[:2]} views and "
-                             f"pictures, or {len(embeddings)} embeddings are of others")
-        row_of = {id: row for row, id in enumerate(embeddings.ids)}
-        self.neighbour_rows = torch.tensor([[[row_of[id] for id in ids] for ids in of] for of in neighbours])
-        if (self.neighbour_rows == torch.arange(len(embeddings))[:, None]).any():
-            raise ValueError("a picture is among its own neighbours; search with exclude=ids")
-        self.denoiser, self.condition_dropout = denoiser, condition_dropout
+        super().__init__(views.vectors, embeddings, neighbours, condition_dropout)
+        self.denoiser = denoiser
         self.codes = torch.from_numpy(views.codes.astype(np.int64))
-        self.queries = torch.from_numpy(views.vectors.astype(np.float32))
-        self.vectors = torch.from_numpy(np.array(embeddings.vectors, dtype=np.float32))
 
     def forward(self, rows: Int[Tensor, " batch"], generator: torch.Generator) -> dict[str, Tensor]:
         """The loss of algorithm 1, lines 4 to 14, for the pictures of `rows`."""
         device = next(self.denoiser.parameters()).device
-        view = torch.randint(len(self.codes), rows.shape, generator=generator)
-        condition = Condition(self.queries[view, rows], self.vectors[self.neighbour_rows[view, rows]])
-        condition = drop_condition(condition, self.condition_dropout, generator).to(device)
+        view, condition = self.draw(rows, generator)
         return {"loss": training_loss(self.denoiser.schedule, self.denoiser, self.codes[view, rows].to(device),
-                                      condition, self.denoiser.config.num_codes, generator=generator)}
+                                      condition.to(device), self.denoiser.config.num_codes, generator=generator)}
 
 
 def train_denoiser(views: Views, embeddings: Embeddings, neighbours: np.ndarray, folder: str | Path, *,

@@ -6,6 +6,7 @@ colours is another picture: f_img and the neighbours are found anew, so conditio
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,15 +50,23 @@ class Views:
         return cls(*(np.load(Path(folder) / f"{name}.npy", allow_pickle=False) for name in ("codes", "vectors")))
 
 
+def view_pictures(pictures: UInt8[np.ndarray, "pictures height width 3"], num_changed: int,
+                  seed: int) -> Iterator[np.ndarray]:
+    """The views one after another, each (pictures, height, width, 3) uint8: plain, mirrored, and `num_changed` more."""
+    yield pictures
+    yield np.ascontiguousarray(pictures[:, :, ::-1])
+    for number in range(num_changed):
+        yield change(pictures, step_generator(seed, number))
+
+
 def make_views(tokenizer: Tokenizer, encoder: Encoder, pictures: UInt8[np.ndarray, "pictures height width 3"],
                codes: Integer[np.ndarray, "2 pictures positions"], num_changed: int, seed: int) -> Views:
     """Two views, plain and mirrored, whose codes are given, and `num_changed` more by `change`."""
-    all_codes = list(codes)
-    vectors = [encoder.encode_images(pictures), encoder.encode_images(np.ascontiguousarray(pictures[:, :, ::-1]))]
-    for number in range(num_changed):
-        changed = change(pictures, step_generator(seed, number))
-        all_codes.append(encode_view(tokenizer, changed))
-        vectors.append(encoder.encode_images(changed))
+    all_codes, vectors = list(codes), []
+    for number, view in enumerate(view_pictures(pictures, num_changed, seed)):
+        if number >= len(codes):
+            all_codes.append(encode_view(tokenizer, view))
+        vectors.append(encoder.encode_images(view))
     return Views(np.stack(all_codes), np.stack(vectors).astype(np.float16))
 
 

@@ -11,7 +11,7 @@ from kdlib.data.pixels import normalise_pixels
 from kdlib.models.discrete.tokenizer import Tokenizer
 from kdlib.retrieval import Index
 from kdlib.training.loop import step_generator
-from kdlib.training.views import Views, make_views, view_neighbours
+from kdlib.training.views import Views, make_views, view_neighbours, view_pictures
 from kdlib.types import Embeddings
 from tests.test_pipeline import ColourEncoder
 
@@ -102,3 +102,14 @@ def test_each_view_has_neighbours_of_its_own():
     views = Views(np.zeros((2, 3, 1), int), vectors)
     found = view_neighbours(index, views, 1, ["a", "b", "c"])
     assert found.tolist() == [[["b"], ["a"], ["b"]], [["c"], ["a"], ["a"]]]
+
+
+def test_the_pictures_of_views_are_plain_mirrored_and_changed_each_in_its_own_way():
+    shown = np.stack([blot((200, 120, 40))] * 7)
+    shown[:, :, :3] = 0  # a left side that is no right side
+    plain, mirrored, *changed = view_pictures(shown, 2, 5)
+    np.testing.assert_array_equal(plain, shown)
+    np.testing.assert_array_equal(mirrored[:, :, ::-1], shown)
+    for number, view in enumerate(changed):
+        np.testing.assert_array_equal(view, change(shown, step_generator(5, number)))
+    assert (changed[0] != changed[1]).any()
