@@ -16,6 +16,8 @@ from kdlib.weights import MODEL_FILES
 KIND = "knn-diffusion-pipeline"
 PRESET_PARTS = {"encoder": "encoder/model", "index": "index/training", "tokenizer": "tokenizer/model",
                 "denoiser": "training/model"}
+CONTINUOUS_PARTS = {"encoder": "encoder/model", "index": "index/training", "denoiser": "unet/model"}
+BACKBONES = {"discrete": PRESET_PARTS, "continuous": CONTINUOUS_PARTS}
 SAVED = Kind("saved pipeline", "pipeline.json", KIND, frozenset({"pipeline.json", *(
     f"{part}/{name}" for part in PRESET_PARTS for name in (INDEX.files if part == "index" else MODEL_FILES))}))
 
@@ -47,9 +49,26 @@ def is_saved(folder: str | Path) -> bool:
     return isinstance(content, dict) and content.get("kind") == KIND
 
 
-def find_parts(preset_or_folder: str | Path, names: tuple[str, ...] = tuple(PRESET_PARTS),
-               root: str | Path | None = None) -> dict[str, Path]:
-    """Where the named parts of a preset or of a saved pipeline lie; raises as `load_pipeline` does."""
+def find_backbone(preset_or_folder: str | Path, backbone: str | None = None) -> str:
+    """Which backbone is meant: the one asked for, else a saved pipeline's own, else "discrete".
+
+    Raises ValueError for one that there isn't, or that isn't the saved pipeline's.
+    """
+    saved = is_saved(preset_or_folder)
+    own = read_json(Path(preset_or_folder) / "pipeline.json").get("backbone", "discrete") if saved else "discrete"
+    for name in (own, backbone or own):
+        if name not in BACKBONES:
+            raise ValueError(f"there is no backbone {name!r}; choose one of {', '.join(BACKBONES)}")
+    if saved and backbone not in (None, own):
+        raise ValueError(f"{preset_or_folder} was saved with the {own} backbone; it has no {backbone} one")
+    return backbone or own
+
+
+def find_parts(preset_or_folder: str | Path, names: tuple[str, ...] | None = None, root: str | Path | None = None,
+               backbone: str | None = None) -> dict[str, Path]:
+    """Where the named parts (None: all) of a preset or of a saved pipeline lie; raises as `load_pipeline` does."""
+    kind = find_backbone(preset_or_folder, backbone)
+    names = tuple(BACKBONES[kind]) if names is None else names
     if is_saved(preset_or_folder):
         folder = Path(preset_or_folder)
         parts = {name: folder / name for name in names}
@@ -61,18 +80,23 @@ def find_parts(preset_or_folder: str | Path, names: tuple[str, ...] = tuple(PRES
         except ValueError as error:
             raise ValueError(f"{error}; nor is it a folder written by save_pretrained") from None
         folder = Path(root or find_root()) / "reports" / preset
-        parts = {name: folder / PRESET_PARTS[name] for name in names}
+        parts = {name: folder / BACKBONES[kind][name] for name in names}
         advice = f"make it with `make reproduce PRESET={preset}` or fetch published results with `dvc pull`"
     missing = [name for name, path in parts.items() if not path.is_dir()]
     if missing:
-        raise FileNotFoundError(f"{preset_or_folder} has no {', '.join(missing)} (looked in {folder}); {advice}")
+        of = " of the continuous backbone" if kind == "continuous" else ""
+        raise FileNotFoundError(f"{preset_or_folder} has no {', '.join(missing)}{of} (looked in {folder}); {advice}")
     return parts
 
 
-def default_preset(root: str | Path | None = None) -> str:
-    """The preset to use when none is named: "cpu" if its weights are here, else the first whose weights are."""
+def default_preset(root: str | Path | None = None, backbone: str | None = None) -> str:
+    """The preset to use when none is named: "cpu" if its weights are here, else the first whose weights are.
+
+    backbone  whose weights; None is the discrete one
+    """
+    parts = BACKBONES.get(backbone or "discrete", PRESET_PARTS)
     reports = Path(root or find_root()) / "reports"
     for name in ("cpu", *preset_names(load_params(root))):
-        if all((reports / name / path).is_dir() for path in PRESET_PARTS.values()):
+        if all((reports / name / path).is_dir() for path in parts.values()):
             return name
     return "cpu"

@@ -37,6 +37,8 @@ def generate(prompt: Prompt,
              guidance_scale: Annotated[float | None, typer.Option(help="1 is no guidance.")] = None,
              num_steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
              seed: Annotated[int, typer.Option(help="Same seed, same picture.")] = 0,
+             backbone: Annotated[str | None, typer.Option(help="discrete or continuous. Default: the saved folder's "
+                                                               "own, and of a preset the discrete one.")] = None,
              index: IndexFolder = None, engine: Engine = None, licence: Licences = None, style: Styles = None) -> None:
     """Draw pictures of a text, and say what they were made from."""
     with clear_errors():
@@ -48,8 +50,8 @@ def generate(prompt: Prompt,
         from kdlib.pipeline import load_pipeline
         from kdlib.retrieval import open_index
 
-        name = preset or default_preset()
-        pipe = load_pipeline(name)
+        name = preset or default_preset(backbone=backbone)
+        pipe = load_pipeline(name, backbone=backbone)
         database = open_index(index, pipe.encoder.identity) if index else None
         if engine:
             database = ask_engine(engine, prompt, pipe.encoder, k)

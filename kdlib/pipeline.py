@@ -147,7 +147,8 @@ class Pipeline:
             index, catalogue = self.index, self.index.catalogue if self.index.catalogue is not None else self.catalogue
             of_index = None if catalogue is None else catalogue.subset(index.ids)
             Index(index.embeddings, of_index, index.structure, index.num_cells).save(temporary / "index")
-            write_json(temporary / "pipeline.json", {"kind": KIND, "version": 1, "settings": self.settings})
+            write_json(temporary / "pipeline.json", {"kind": KIND, "version": 1, "backbone": self.backbone.kind,
+                                                     "settings": self.settings})
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Pipeline:
@@ -169,16 +170,18 @@ class Pipeline:
         return self.settings[name] if value is None else value
 
 
-def load_pipeline(preset_or_folder: str | Path = "cpu", root: str | Path | None = None) -> Pipeline:
+def load_pipeline(preset_or_folder: str | Path = "cpu", root: str | Path | None = None,
+                  backbone: str | None = None) -> Pipeline:
     """A ready pipeline: a preset's trained weights, or a folder written by `save_pretrained`.
 
     preset_or_folder  a preset of params.yaml ("cpu"), or a folder
     root              the compendium's root; found from the working directory if not given
+    backbone          "discrete" or "continuous"; None is a saved pipeline's own, and a preset's discrete one
 
-    Raises ValueError listing the presets when there is no such preset or folder, FileNotFoundError saying which command
-    makes or fetches the weights when they are not there.
+    Raises ValueError listing the choice when there is no such preset, folder or backbone, FileNotFoundError saying
+    which command makes or fetches the weights when they are not there.
     """
-    parts = find_parts(preset_or_folder, root=root)
+    parts = find_parts(preset_or_folder, root=root, backbone=backbone)
     if is_saved(preset_or_folder):
         return Pipeline.from_pretrained(preset_or_folder)
     preset = load_preset(str(preset_or_folder), root)

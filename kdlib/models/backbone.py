@@ -16,7 +16,7 @@ from kdlib.models.condition import Condition
 class Backbone(Protocol):
     """A generator p(image | y) of the paper's section 3.
 
-    kind        how it is named to users: "discrete"
+    kind        how it is named to users: "discrete" or "continuous"
     encoder_id  identity of the encoder whose embeddings it was trained with; "" where it takes any
     size_px     side of the pictures that it draws
     """
@@ -47,13 +47,17 @@ def load_backbone(parts: dict[str, Path]) -> Backbone:
 
     Raises FileNotFoundError or ValueError saying what is missing, damaged or foreign.
     """
-    from kdlib.models.discrete.backbone import DiscreteBackbone
-
     config = parts["denoiser"] / "config.json"
     if not config.is_file():
         raise FileNotFoundError(f"{parts['denoiser']} holds no config.json, so it is no saved denoiser")
-    kinds = {"discrete-denoiser": DiscreteBackbone}
     found = read_json(config).get("kind")
-    if found not in kinds:
-        raise ValueError(f"{parts['denoiser']} holds a {found!r}; a generator's kind is one of {', '.join(kinds)}")
-    return kinds[found].load(parts)
+    if found == "discrete-denoiser":
+        from kdlib.models.discrete.backbone import DiscreteBackbone
+
+        return DiscreteBackbone.load(parts)
+    if found == "continuous-denoiser":
+        from kdlib.models.continuous.backbone import ContinuousBackbone  # brings in diffusers, which is slow
+
+        return ContinuousBackbone.load(parts)
+    raise ValueError(f"{parts['denoiser']} holds a {found!r}; a generator's kind is one of discrete-denoiser, "
+                     "continuous-denoiser")
