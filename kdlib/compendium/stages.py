@@ -41,6 +41,7 @@ RESULTS = "reports/${item.preset}"
 AT_ROOT = ("data/", "benchmarks/")
 CURVES = "curves/plots/metrics"
 SHOWN = ("metrics.json", "pictures.png", "pictures.json", ".csv")  # what the site reads of all that stages write
+BACKBONES = {"continuous": "unet/model"}  # rooms that load_backbone opens only for such a model
 REPORT = "kdlib.compendium.report"
 REPORT_READS = ("generation/samples.json", "generation/pictures", "notebooks")
 
@@ -75,14 +76,23 @@ def imported_files(tree: ast.Module, root: Path) -> set[Path]:
     return files
 
 
-def all_imported_files(tree: ast.Module, root: Path) -> list[str]:
-    """`imported_files`, and what those import, and so on; paths under the root, sorted."""
+def all_imported_files(tree: ast.Module, root: Path, without: frozenset[Path] = frozenset()) -> list[str]:
+    """`imported_files`, and what those import, and so on; paths under the root, sorted.
+
+    without  files that are not followed unless the tree itself names them
+    """
     found, waiting = set(), imported_files(tree, root)
     while waiting:
         path = waiting.pop()
         found.add(path)
-        waiting |= imported_files(code(path), root) - found
+        waiting |= imported_files(code(path), root) - found - without
     return sorted(path.relative_to(root).as_posix() for path in found)
+
+
+def other_backbones(stage: Stage, root: Path) -> frozenset[Path]:
+    """The rooms of the generators that a stage does not read, which `load_backbone` could load but will not."""
+    unread = [room for room, model in BACKBONES.items() if model not in stage.reads]
+    return frozenset(path for room in unread for path in root.joinpath("kdlib", "models", room).rglob("*.py"))
 
 
 # --- dvc.yaml ------------------------------------------------------------------------------------------------------
@@ -112,7 +122,7 @@ def stage_entry(stage: Stage, stages: dict[str, Stage], root: Path, presets: dic
         "cmd": " ".join(["python -m kdlib.compendium.notebook", f"notebooks/{path.name}", "${item.preset}",
                          *(f"{name}={item}" for name, item in named.items())]),
         "params": [f"${{item.preset}}.{name}" for name in dict.fromkeys([*own, *stage.params, stage.stage])] + told,
-        "deps": [f"notebooks/{path.name}", *all_imported_files(code(path), root),
+        "deps": [f"notebooks/{path.name}", *all_imported_files(code(path), root, other_backbones(stage, root)),
                  *(dep for read in stage.reads for dep in resolved(read, stages))],
         "outs": [*({f"{folder}/{name}": {"push": False}} for name in stage.unpublished),
                  *(f"{folder}/{name}" for name in outs), f"{RESULTS}/notebooks/{stage.executed(named)}.ipynb"]}
