@@ -77,6 +77,7 @@ def search(prompt: Prompt,
         from kdlib.artifacts import default_preset, load_retrieval
 
         encoder, database, catalogue = load_retrieval(preset or default_preset(), index)
+        encoder.check_readable([prompt])
         database = narrow(database, catalogue, licence, style)
         found = database.search(encoder.encode_texts([prompt]), num)
         rows = [(score, *catalogue.describe(id)) for id, score in zip(found.ids[0], found.scores[0], strict=True)]

@@ -97,11 +97,13 @@ class Pipeline:
                  index: Index | None = None) -> tuple[Neighbours, Condition]:
         """Lines 3 and 4 of algorithm 2 for several texts at once: their k nearest pictures, and y of each.
 
-        Raises ValueError for an empty prompt, a k that the index can't give, an index of another encoder.
+        Warns of what the encoder can't read. Raises ValueError for an empty prompt or one that it can't read at all, a
+        k that the index can't give, an index of another encoder.
         """
         index = self.index if index is None else index
         for prompt in prompts:
             check_prompt(prompt)
+        self.encoder.check_readable(prompts)
         check_encoder(index.encoder_id, self.encoder.identity, "the index")
         queries = self.encoder.encode_texts(list(prompts))
         neighbours = index.search(queries, self._setting("k", k))

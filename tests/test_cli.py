@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from kdlib import pipeline
 from kdlib.cli import app, format_table
 from kdlib.encoder import Encoder
+from kdlib.encoder.text_tower import Unread
 from kdlib.retrieval import Index, openverse
 from kdlib.retrieval.own_pictures import own_workspace
 from tests.retrieval.test_engines import Colours, table
@@ -229,6 +230,20 @@ def test_tables_are_aligned():
     assert table.splitlines() == ["score   title         style  author  licence",
                                   "0.500   a long title  s      me      MIT",
                                   "-0.250  b             style  you     CC0"]
+
+
+def test_what_the_encoder_cannot_read_is_told_once(kd, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(ColourEncoder, "unread", lambda self, text: Unread(["μῆλον"], "blue car", "red" not in text))
+    for words in (["search", "red μῆλον", "-n", 1], ["generate", "red μῆλον", "--out", "a.png", "--num-images", 2]):
+        caplog.clear()
+        assert kd(*words).exit_code == 0
+        assert [record.getMessage() for record in caplog.records] == [
+            "not read: 'μῆλον' (unknown; the encoder knows English words); "
+            "'blue car' (beyond the length that the encoder takes)"]
+    for words in (["search", "μῆλον"], ["generate", "μῆλον", "--out", "b.png"]):
+        result = kd(*words)
+        assert result.exit_code == 2 and not (tmp_path / "b.png").exists()
+        assert "kd: the encoder knows nothing of 'μῆλον'; say it in English words" in result.stderr
 
 
 EVIL = "rose\x1b[31m\nfake\t\x9b2J\u202e\udc80\x07"

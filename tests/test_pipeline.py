@@ -15,6 +15,7 @@ from kdlib import artifacts
 from kdlib.data.catalogue import Catalogue
 from kdlib.data.pixels import to_pil
 from kdlib.encoder import Encoder
+from kdlib.encoder.text_tower import Unread
 from kdlib.files import read_json, write_json
 from kdlib.models.backbone import load_backbone
 from kdlib.models.condition import Condition
@@ -34,6 +35,9 @@ class ColourEncoder(Encoder):
 
     def __init__(self, identity="colours"):
         self.identity, self.name, self.dim = identity, identity, 5
+
+    def unread(self, text):
+        return Unread([], "", False)
 
     def encode_texts(self, texts):
         return self._unit([[word in text for word in WORDS] for text in texts])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +21,19 @@ from kdlib.encoder.text_tower import (
     TEXT_DIM,
     TEXT_MODEL,
     TextTower,
+    Unread,
     load_text_tower,
     sticker_tokenizer,
     text_model_folder,
+    unread_words,
 )
 from kdlib.weights import load_model, save_model, tensors_hash
 
 EMBEDDING_DIM = 512  # as CLIP's, paper section 6.4
 TEXT_MAP_WIDTH = 768  # hidden units between the text tower's 384 features and the joint space
+MAX_TOLD, MAX_LETTERS = 5, 60  # of what wasn't read, in a warning
+
+log = logging.getLogger(__name__)
 
 
 class Encoder:
@@ -101,6 +108,26 @@ class Encoder:
                   for start in range(0, len(texts), batch_size)]
         return torch.cat(chunks).float().numpy() if chunks else np.empty((0, self.dim), np.float32)
 
+    def unread(self, text: str) -> Unread:
+        """What `encode_texts` passes over in a text; of an open_clip pair, only the end that is cut off is told."""
+        if isinstance(self.preprocess, StickerPreprocess):
+            return unread_words(text)
+        return Unread([], cut_off(self.tokenize, text), False)
+
+    def check_readable(self, texts: Sequence[str]) -> None:
+        """Warns, once for all texts, of what is passed over in them; ValueError for one of which nothing is known."""
+        told = []
+        for text in texts:
+            unread = self.unread(text)
+            if unread.empty:
+                raise ValueError(f"the encoder knows nothing of {shorten(text)}; say it in English words, "
+                                 "for example 'a red apple'")
+            told += [f"{shorten(word)} (unknown; the encoder knows English words)" for word in unread.unknown]
+            told += [f"{shorten(unread.cut)} (beyond the length that the encoder takes)"] if unread.cut else []
+        if told:
+            more = f"; and {len(told) - MAX_TOLD} more" if len(told) > MAX_TOLD else ""
+            log.warning("not read: %s%s", "; ".join(told[:MAX_TOLD]), more)
+
 
 class StickerPreprocess:
     """Pictures to the bundled tower's input: float32 (batch, 3, size_px, size_px) in [-1, 1]."""
@@ -161,6 +188,21 @@ def build_sticker_clip(vision_model: str, size_px: int) -> open_clip.CustomTextC
     model.text = StickerTexts(load_text_tower(), model.text.proj)
     nn.init.orthogonal_(model.text.proj.weight)
     return model
+
+
+def cut_off(tokenize: Callable[[list[str]], Tensor], text: str) -> str:
+    """The words at the end of a text that change nothing in its tokens, since there is no room for them."""
+    read = tokenize([text])
+    if not torch.equal(read, tokenize([f"{text} a"])):
+        return ""
+    words = text.split()
+    same = lambda count: torch.equal(read, tokenize([" ".join(words[:count])]))
+    return " ".join(words[bisect_left(range(len(words)), True, key=same):])
+
+
+def shorten(text: str) -> str:
+    """A text in quotation marks, with an ellipsis for what is beyond MAX_LETTERS."""
+    return repr(text if len(text) <= MAX_LETTERS else text[:MAX_LETTERS] + "…")
 
 
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import html
 import importlib.util
+import itertools
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import ftfy
 import torch
@@ -23,6 +27,18 @@ TEXT_DIM = 384
 CONTEXT_LENGTH = 32  # tokens, the two at the ends included
 NUM_LAYERS, NUM_HEADS, NUM_WORDS, NUM_PLACES = 6, 12, 30522, 512
 PADDING = 0  # its token
+
+
+class Unread(NamedTuple):
+    """What an encoder passes over in a text.
+
+    unknown  words and signs that mean nothing to it      cut  the end of the text, for which it has no room
+    empty    whether it knows nothing at all of the text
+    """
+
+    unknown: list[str]
+    cut: str
+    empty: bool
 
 
 class TextTower(nn.Module):
@@ -98,15 +114,49 @@ def text_model_folder() -> Path:
 
 
 def sticker_tokenizer() -> Callable[[Sequence[str]], Int[Tensor, "texts places"]]:
-    """The text tower's tokenizer: texts to CONTEXT_LENGTH token numbers each, cut or padded at the end.
-
-    Damaged letters, entities such as &amp; and white space are mended first, as open_clip does.
-    """
+    """The text tower's tokenizer: `mend`ed texts to CONTEXT_LENGTH token numbers each, cut or padded at the end."""
     tokenizer = Tokenizer.from_file(str(text_model_folder() / "tokenizer.json"))
     tokenizer.enable_truncation(CONTEXT_LENGTH)
     tokenizer.enable_padding(length=CONTEXT_LENGTH, pad_id=PADDING)
-    mend = lambda text: " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())
     return lambda texts: torch.tensor([row.ids for row in tokenizer.encode_batch([mend(text) for text in texts])])
+
+
+def mend(text: str) -> str:
+    """A text without damaged letters, entities such as &amp; and runs of white space, as open_clip mends it."""
+    return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())
+
+
+@functools.cache
+def word_pieces() -> Tokenizer:
+    """The tokenizer without limit and padding."""
+    tokenizer = Tokenizer.from_file(str(text_model_folder() / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def unread_words(text: str) -> Unread:
+    """What the tower, which was taught English, passes over in a text.
+
+    Its vocabulary spells other alphabets letter by letter, as far as it has the letters: a word counts as known only
+    if some piece of it is in Latin letters or digits.
+    """
+    text = mend(text)
+    read = word_pieces().encode(text, add_special_tokens=False)
+    room = CONTEXT_LENGTH - 2  # two mark the ends
+    unknown, empty = [], True
+    for _, places in itertools.groupby(range(len(read.ids)), key=lambda place: read.word_ids[place]):
+        first, *rest = places
+        last = first + len(rest)
+        if last >= room:
+            start = read.offsets[first or room][0]  # of one endless word, there is room for a part
+            return Unread(unknown, text[start:], empty and first > 0)
+        word, pieces = text[read.offsets[first][0]:read.offsets[last][1]], read.tokens[first:last + 1]
+        if any(re.search("[a-z0-9]", piece) for piece in pieces):
+            empty = False
+        elif "[UNK]" in pieces or any(map(str.isalnum, word)):
+            unknown.append(word)
+    return Unread(unknown, "", empty)
 
 
 @torch.no_grad()
