@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +16,7 @@ import typer
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help="KNN-Diffusion: pictures from text by a model trained on pictures alone.")
 
+ARGUMENTS = ("k", "num_images", "num_candidates", "guidance_scale", "num_steps", "seed", "bytes_per_vector")
 MAX_LISTED = 5  # skipped files that `kd index` prints; its report has all
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 Prompt = Annotated[str, typer.Argument(help="What to draw or look for, in words.")]
@@ -42,6 +46,9 @@ def generate(prompt: Prompt,
              index: IndexFolder = None, engine: Engine = None, licence: Licences = None, style: Styles = None) -> None:
     """Draw pictures of a text, and say what they were made from."""
     with clear_errors():
+        from kdlib.types import check_request
+
+        check_request(k, num_images, guidance_scale, num_steps, seed, num_candidates)
         check_prompt(prompt)
         check_out(out, num_images)
         check_preset(preset)
@@ -55,15 +62,16 @@ def generate(prompt: Prompt,
         database = open_index(index, pipe.encoder.identity) if index else None
         if engine:
             database = ask_engine(engine, prompt, pipe.encoder, k)
-            k = min(pipe.settings["k"], len(database)) if k is None else k
         if licence or style:
-            database = narrow(database or pipe.index, pipe.catalogue, licence, style)
+            database = narrow(pipe.index if database is None else database, pipe.catalogue, licence, style)
+        if engine or licence or style:
+            k = default_k(k, pipe, database)
         result = pipe(prompt, k=k, num_images=num_images, guidance_scale=guidance_scale, num_steps=num_steps, seed=seed,
                       index=database, num_candidates=num_candidates)
         paths = save_images(result.images, out)
-    typer.echo(printable(f'"{prompt}" was made from these {len(result.neighbours)} pictures:') + "\n")
-    typer.echo(format_neighbours(result.neighbours))
-    typer.echo("\n" + printable(f"written: {', '.join(map(str, paths))} (preset {name}, seed {seed})"))
+        typer.echo(printable(f'"{prompt}" was made from these {len(result.neighbours)} pictures:') + "\n")
+        typer.echo(format_neighbours(result.neighbours))
+        typer.echo("\n" + printable(f"written: {', '.join(map(str, paths))} (preset {name}, seed {seed})"))
 
 
 @app.command()
@@ -71,7 +79,10 @@ def search(prompt: Prompt,
            num: Annotated[int, typer.Option("--num", "-n", help="How many pictures to list.")] = 10,
            preset: Preset = None, index: IndexFolder = None, licence: Licences = None, style: Styles = None) -> None:
     """List the pictures nearest to a text, with author and licence."""
-    with clear_errors():
+    with clear_errors(k="--num"):
+        from kdlib.types import check_request
+
+        check_request(num)
         check_prompt(prompt)
         check_preset(preset)
         from kdlib.artifacts import default_preset, load_retrieval
@@ -81,7 +92,7 @@ def search(prompt: Prompt,
         database = narrow(database, catalogue, licence, style)
         found = database.search(encoder.encode_texts([prompt]), num)
         rows = [(score, *catalogue.describe(id)) for id, score in zip(found.ids[0], found.scores[0], strict=True)]
-    typer.echo(format_table(rows))
+        typer.echo(format_table(rows))
 
 
 @app.command("index")
@@ -102,6 +113,8 @@ def make_index(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A fol
     (inside DIR, such as cats/tom.png), title, author, licence (or license), parted by commas, semicolons or tabs.
     """
     with clear_errors():
+        if bytes_per_vector is not None and bytes_per_vector < 1:
+            raise ValueError(f"bytes_per_vector = {bytes_per_vector} must be at least 1")
         check_apart(folder, out)
         check_preset(preset)
         from kdlib.artifacts import default_preset, find_parts
@@ -116,20 +129,44 @@ def make_index(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A fol
             built = build_index(folder, encoder, bytes_per_vector, skipped=skipped, workspace=workspace)
             save_report(report, skipped)
             built.save(out)
-    for path, reason in skipped[:MAX_LISTED]:
-        typer.echo(printable(f"skipped {path}: {reason}"), err=True)
-    typer.echo(printable(f"{out}: {len(built)} pictures, {len(skipped)} files skipped (listed in {report})"))
+        for path, reason in skipped[:MAX_LISTED]:
+            typer.echo(printable(f"skipped {path}: {reason}"), err=True)
+        typer.echo(printable(f"{out}: {len(built)} pictures, {len(skipped)} files skipped (listed in {report})"))
 
 
 @contextmanager
-def clear_errors() -> Iterator[None]:
-    """Turns the library's errors into one line on stderr and exit status 2; its warnings are lines there, too."""
+def clear_errors(k: str = "--k") -> Iterator[None]:
+    """Turns the library's errors into one line on stderr and exit status 2; its warnings are lines there, too.
+
+    `k` is how this command calls k.
+    """
     logging.lastResort.setFormatter(OneLine())
     try:
         yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads has seen enough
+        raise
     except (ValueError, OSError) as error:
-        typer.echo(printable(f"kd: {' '.join(str(error).split())}"), err=True)
+        close_broken_output()
+        typer.echo(f"kd: {printable(as_typed(' '.join(str(error).split()), k))}", err=True)
         raise typer.Exit(2) from None
+    except MemoryError:
+        typer.echo("kd: memory has run out; ask for fewer pictures at once", err=True)
+        raise typer.Exit(2) from None
+
+
+def as_typed(message: str, k: str) -> str:
+    """A message in which the library's argument names are the command's options."""
+    options = {name: f"--{name.replace('_', '-')}" for name in ARGUMENTS} | {"k": k}
+    return re.sub(rf"\b({'|'.join(options)})(?= (=|<=|is) )", lambda found: options[found[1]], message)
+
+
+def close_broken_output() -> None:
+    """Drops what stdout can't take, so that it isn't tried again when the interpreter ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class OneLine(logging.Formatter):
@@ -143,6 +180,8 @@ def check_prompt(prompt: str) -> None:
     """The pipeline's check, made before its slow import."""
     from kdlib.types import is_visible
 
+    if not prompt.isprintable() and any(0xD800 <= ord(letter) <= 0xDFFF for letter in prompt):
+        raise ValueError(f"the prompt {prompt!r} is not valid Unicode; is it in this terminal's encoding?")
     if not is_visible(prompt):
         raise ValueError(f"the prompt is {prompt!r}; say in words what to draw, for example 'a red apple'")
 
@@ -225,6 +264,11 @@ def ask_engine(engine: str, prompt: str, encoder, k: int | None):
 
     asked = StickerEngine() if engine == "stickers" else OpenverseEngine()
     return index_from_engine(prompt, asked, encoder, max(NUM_FOUND, k or 0))
+
+
+def default_k(k: int | None, pipe, database) -> int | None:
+    """The k that was asked for; else the pipeline's own, or what a smaller database can give."""
+    return k if k is not None else min(pipe.settings["k"], len(pipe.index if database is None else database))
 
 
 def narrow(index, catalogue, licences: list[str] | None, styles: list[str] | None):

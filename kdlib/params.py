@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import cache
 from pathlib import Path
 
 import yaml
 
 STAGE_RUN = "KDLIB_STAGE_RUN"  # the environment variable by which kdlib.compendium.notebook says that it runs a stage
+OURS = re.compile(rb"^compendium: kdlib\b", re.MULTILINE)
 
 
 def find_root(start: str | Path | None = None) -> Path:
-    """The compendium's root: the nearest folder at or above `start` (default: here) that holds params.yaml.
+    """The compendium's root: the nearest folder at or above `start` (default: here) whose params.yaml says that it is.
 
     Falls back to the folder of an editable install; raises FileNotFoundError when neither has one.
     """
     here = Path(start or ".").resolve()
     for folder in [here, *here.parents, Path(__file__).resolve().parents[1]]:
-        if (folder / "params.yaml").is_file() and (folder / "dvc.yaml").is_file():
+        path = folder / "params.yaml"
+        if path.is_file() and OURS.search(path.read_bytes()):
             return folder
-    raise FileNotFoundError(f"no params.yaml at or above {here}; run this inside a clone of the compendium")
+    raise FileNotFoundError(f"no params.yaml with `compendium: kdlib` at or above {here}; run this inside a "
+                            "clone of the compendium")
 
 
 def load_params(root: str | Path | None = None) -> dict:
-    """The whole of params.yaml."""
-    return yaml.safe_load((Path(root or find_root()) / "params.yaml").read_text(encoding="utf-8"))
+    """The whole of params.yaml; raises ValueError naming the file when it is damaged."""
+    path = Path(root or find_root()) / "params.yaml"
+    try:
+        params = yaml.safe_load(path.read_bytes())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid YAML ({error}); restore it, for example with `git checkout`") from error
+    if not isinstance(params, dict):
+        raise ValueError(f"{path} is empty or no table of parameters; restore it, for example with `git checkout`")
+    return params
 
 
 def preset_names(params: dict) -> list[str]:

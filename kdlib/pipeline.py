@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from kdlib.models.condition import Condition
 from kdlib.params import load_preset
 from kdlib.retrieval import Index, open_index
 from kdlib.retrieval.embeddings import check_encoder
-from kdlib.types import Generation, Neighbour, Neighbours
+from kdlib.types import Generation, Neighbour, Neighbours, check_request
 
 SETTINGS = ("k", "guidance_scale", "num_steps")
 
@@ -77,12 +76,8 @@ class Pipeline:
 
         Raises ValueError naming the bad value: an empty prompt, k beyond the index, another encoder's index, ...
         """
-        if not isinstance(num_images, int) or num_images < 1:
-            raise ValueError(f"num_images = {num_images!r} must be a whole number of at least 1")
+        check_request(k, num_images, guidance_scale, num_steps, seed, num_candidates)
         num_drawn = num_images if num_candidates is None else num_candidates
-        if not isinstance(num_drawn, int) or num_drawn < num_images:
-            raise ValueError(f"num_candidates = {num_drawn!r} must be a whole number of at least num_images = "
-                             f"{num_images}")
         settings = {"k": self._setting("k", k), "num_images": num_images,
                     "guidance_scale": self._setting("guidance_scale", guidance_scale),
                     "num_steps": self._setting("num_steps", num_steps)}
@@ -114,14 +109,13 @@ class Pipeline:
         """Lines 5 to 11 of algorithm 2: one picture for each row of the condition, all in one batch.
 
         The random numbers are drawn on the CPU, so a seed means the same on every device; the result is the same to the
-        byte only on the same machine with the same batch. Raises ValueError for num_steps beyond the model's N or a
-        guidance_scale that is no finite number.
+        byte only on the same machine with the same batch. Raises ValueError for num_steps beyond the model's N, and as
+        `kdlib.types.check_request` does.
         """
-        scale = self._setting("guidance_scale", guidance_scale)
-        if not math.isfinite(scale):
-            raise ValueError(f"guidance_scale = {scale} must be a finite number; 1 is no guidance")
-        return self.backbone.draw(condition, self._setting("num_steps", num_steps), scale,
-                                  torch.Generator().manual_seed(seed))
+        check_request(guidance_scale=guidance_scale, num_steps=num_steps, seed=seed)
+        return self.backbone.draw(condition, self._setting("num_steps", num_steps),
+                                  self._setting("guidance_scale", guidance_scale),
+                                  torch.Generator().manual_seed(int(seed)))
 
     def nearest(self, images: list[Image.Image], query: Float[np.ndarray, " dim"], num: int) -> list[Image.Image]:
         """The `num` of some pictures whose own embeddings are nearest to a query (a unit vector), best first."""
@@ -160,7 +154,12 @@ class Pipeline:
         """
         if not is_saved(folder):
             raise FileNotFoundError(f"{folder} is no saved pipeline: it has no pipeline.json of kind {KIND}")
-        return cls._from_parts(find_parts(folder), read_json(Path(folder) / "pipeline.json").get("settings", {}), None)
+        settings = read_json(Path(folder) / "pipeline.json").get("settings")
+        try:
+            check_request(**settings)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{folder}/pipeline.json has settings that don't fit ({error}); save it again") from None
+        return cls._from_parts(find_parts(folder), settings, None)
 
     @classmethod
     def _from_parts(cls, parts: dict[str, Path], settings: dict, catalogue: Catalogue | None) -> Pipeline:

@@ -73,3 +73,24 @@ class Generation:
     neighbours: list[Neighbour]
     seed: int
     settings: dict = field(default_factory=dict)
+
+
+MAX_IMAGES = 1000     # in one batch
+MAX_GUIDANCE = 100.0  # logits stay finite, and what is drawn has long stopped changing
+
+
+def check_request(k: int | None = None, num_images: int = 1, guidance_scale: float | None = None,
+                  num_steps: int | None = None, seed: int = 0, num_candidates: int | None = None) -> None:
+    """Raises ValueError naming the first value that no pipeline takes; None is its own setting."""
+    least = num_images if isinstance(num_images, int) else 1
+    for name, value, low, high in [("k", k, 1, None), ("num_images", num_images, 1, MAX_IMAGES),
+                                   ("num_candidates", num_candidates, least, MAX_IMAGES),
+                                   ("num_steps", num_steps, 1, None), ("seed", seed, 0, 2 ** 63 - 1)]:
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if value is not None and not (whole and low <= value and (high is None or value <= high)):
+            upto = "" if high is None else f" and at most {high}"
+            raise ValueError(f"{name} = {value!r} must be a whole number of at least {low}{upto}")
+    number = isinstance(guidance_scale, int | float | np.number) and not isinstance(guidance_scale, bool)
+    if guidance_scale is not None and not (number and abs(guidance_scale) <= MAX_GUIDANCE):
+        raise ValueError(f"guidance_scale = {guidance_scale!r} must be a finite number from {-MAX_GUIDANCE:g} to "
+                         f"{MAX_GUIDANCE:g}; 1 is no guidance")

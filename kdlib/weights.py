@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -11,13 +13,17 @@ from safetensors.torch import load_file, save_file
 
 from kdlib.files import Kind, atomic_file, atomic_folder, read_json, write_json
 
+MAX_SIZE = 2 ** 20  # of a number in a config
 MODEL_FILES = frozenset({"config.json", "model.safetensors"})
 
 
 def save_tensors(path: str | Path, tensors: dict, metadata: dict[str, str] | None = None) -> None:
     """Writes named tensors as safetensors, atomically; tensors are made contiguous and moved to the CPU."""
     with atomic_file(path) as temporary:
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary, metadata)
+        try:
+            save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary, metadata)
+        except SafetensorError as error:
+            raise OSError(f"{path} can't be written ({error}); is the disk full?") from error
 
 
 def load_tensors(path: str | Path) -> dict:
@@ -53,9 +59,24 @@ def load_model(folder: str | Path, kind: str) -> tuple[dict, dict]:
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} holds no config.json, so it is no saved {kind}")
     config = read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise ValueError(f"{folder / 'config.json'} describes no model; restore it, for example with `dvc pull`")
     if config.get("kind") != kind:
         raise ValueError(f"{folder} holds a {config.get('kind')!r}, not a {kind!r}")
     return config, load_tensors(folder / "model.safetensors")
+
+
+@contextmanager
+def fitting(folder: str | Path, config: dict) -> Iterator[None]:
+    """Around the making of a model from what `load_model` gave: whatever fails there is a ValueError that names it."""
+    if large := [name for name, value in config.items() if isinstance(value, int | float) and not value < MAX_SIZE]:
+        raise ValueError(f"{folder}/config.json says {large[0]} = {config[large[0]]}, which no model has; restore it")
+    try:
+        yield
+    except Exception as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ValueError(f"the {config['kind']} in {folder} does not fit this kdlib ({told}); restore it, or train it "
+                         "again") from error
 
 
 def tensors_hash(tensors: dict) -> str:

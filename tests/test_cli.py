@@ -85,7 +85,7 @@ def test_a_search_engine_serves_as_database(kd, tmp_path):
     assert result.exit_code == 0, result.output
     assert '"a green apple" was made from these 1 pictures:' in result.stdout  # the preset's k is 2; it found 1
     assert result.stdout.splitlines()[3].split() == ["1.000", "green", "apple", "a", "author", "of", "a", "MIT"]
-    assert "kd: k = 3 is more than the index can give: it has 1 pictures" in kd(
+    assert "kd: --k = 3 is more than the index can give: it has 1 pictures" in kd(
         "generate", "a green apple", "--out", "b.png", "--engine", "stickers", "--k", 3).stderr
     assert "kd: StickerEngine found no picture for 'xylophone'" in kd(
         "generate", "xylophone", "--out", "b.png", "--engine", "stickers").stderr
@@ -135,16 +135,24 @@ def test_a_saved_pipeline_serves_as_preset(kd, tmp_path):
     (["generate", "red", "--out", "a.png", "--preset", "best"], "no preset 'best'; choose one of quick, cpu"),
     (["generate", "red", "--out", "a.png", "--preset", "data"], "no preset 'data'; .* nor is it a folder"),
     (["generate", "red", "--out", "a.png", "--preset", "cpu"], "make reproduce PRESET=cpu"),
-    (["generate", "red", "--out", "a.png", "--k", "0"], "k = 0 must be a whole number of at least 1"),
+    (["generate", "red", "--out", "a.png", "--k", "0"], "--k = 0 must be a whole number of at least 1"),
     (["generate", "red", "--out", "a.png", "--k", "9"], "k = 9 is more than the index can give: it has 4 pictures"),
-    (["generate", "red", "--out", "a.png", "--num-images", "0"], "num_images = 0 must be"),
-    (["generate", "red", "--out", "a.png", "--num-steps", "99"], "num_steps is 99; it must lie in 1 .. 20"),
+    (["generate", "red", "--out", "a.png", "--num-images", "0"], "--num-images = 0 must be"),
+    (["generate", "red", "--out", "a.png", "--num-steps", "99"], "--num-steps is 99; it must lie in 1 .. 20"),
     (["generate", "red", "--out", "a.png", "--index", "data"], "data is no index: it has no manifest.json"),
     (["generate", "red", "--out", "a.png", "--engine", "bing"], "--engine bing is not known; choose stickers"),
     (["generate", "red", "--out", "a.png", "--engine", "stickers", "--index", "x"], "--engine and --index both say"),
     (["search", ""], "the prompt is ''; say in words"),
-    (["search", "red", "-n", "0"], "k = 0 must be"),
+    (["search", "red", "-n", "0"], "--num = 0 must be"),
     (["search", "red", "--index", "absent"], "absent is no index: it has no manifest.json"),
+    (["generate", "red", "--out", "a.png", "--guidance-scale", "1e38"], "--guidance-scale = 1e.38 must be a finite"),
+    (["generate", "red", "--out", "a.png", "--guidance-scale", "nan"], "--guidance-scale = nan must be a finite"),
+    (["generate", "red", "--out", "a.png", "--seed", str(2 ** 64)], f"--seed = {2 ** 64} must be a whole number of at"),
+    (["generate", "red", "--out", "a.png", "--num-images", "1000001"], "--num-images = 1000001 .* at most 1000"),
+    (["generate", "red", "--out", "a.png", "--num-steps", "-1"], "--num-steps = -1 must be a whole number of at least"),
+    (["generate", "caf\udce9", "--out", "a.png"], "the prompt 'caf.*' is not valid Unicode"),
+    (["search", "red", "-n", "9"], "--num = 9 is more than the index can give: it has 4 pictures; choose --num <= 4"),
+    (["index", "empty", "--out", "my.index", "--bytes-per-vector", "0"], "--bytes-per-vector = 0 must be at least 1"),
     (["index", "absent", "--out", "my.index"], "absent is no folder of pictures"),
     (["index", "empty", "--out", "my.index"], "empty holds no readable picture"),
     (["index", "empty", "--out", "data"], "data exists and is no index"),

@@ -7,7 +7,8 @@ from kdlib import params
 
 @pytest.fixture
 def root(tmp_path):
-    (tmp_path / "params.yaml").write_text("presets: [quick]\nquick: {seed: 3, training: {learning_rate: 1.0e-3}}\n"
+    (tmp_path / "params.yaml").write_text("compendium: kdlib\npresets: [quick]\n"
+                                          "quick: {seed: 3, training: {learning_rate: 1.0e-3}}\n"
                                           "cpu: {seed: 5}\nablations: {k_5: {k: 5}}\n")
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     (tmp_path / "notebooks" / "deep").mkdir(parents=True)
@@ -23,13 +24,31 @@ def test_root_is_found_from_inside(root, monkeypatch):
 
 def test_no_root_says_where_it_looked(tmp_path, monkeypatch):
     monkeypatch.setattr(params, "__file__", str(tmp_path / "lib" / "kdlib" / "params.py"))
-    with pytest.raises(FileNotFoundError, match="no params.yaml at or above"):
+    with pytest.raises(FileNotFoundError, match="no params.yaml with `compendium: kdlib` at or above"):
         params.find_root(tmp_path)
 
 
 def test_outside_a_clone_the_editable_installs_root_serves(root, tmp_path_factory, monkeypatch):
     monkeypatch.setattr(params, "__file__", str(root / "kdlib" / "params.py"))
     assert params.find_root(tmp_path_factory.mktemp("elsewhere")) == root
+
+
+@pytest.mark.parametrize("text", ["", "[", "train: {lr: 1}\n", "- 1\n", "x: [\ncompendium: other\n", "\0"])
+def test_another_projects_params_are_passed_by(root, tmp_path_factory, monkeypatch, text):
+    other = tmp_path_factory.mktemp("other")
+    (other / "params.yaml").write_text(text)
+    (other / "dvc.yaml").write_text("stages: {}\n")
+    monkeypatch.setattr(params, "__file__", str(root / "kdlib" / "params.py"))
+    monkeypatch.chdir(other)
+    assert params.find_root() == root and params.load_preset("cpu") == {"seed": 5}
+
+
+@pytest.mark.parametrize("text, message", [("a: [", "params.yaml is not valid YAML"), ("- 1", "no table of parameters"),
+                                           ("", "is empty"), ("\0", "is not valid YAML"), ("[" * 9999, "YAML")])
+def test_our_own_damaged_params_are_named(root, text, message):
+    (root / "params.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        params.load_params(root)
 
 
 def test_presets(root):

@@ -116,7 +116,7 @@ def make_pipe():
 def make_root(folder):
     """A compendium with one preset, `quick`, whose parts have been made."""
     pipe = make_pipe()
-    (folder / "params.yaml").write_text("presets: [quick]\n"
+    (folder / "params.yaml").write_text("compendium: kdlib\npresets: [quick]\n"
                                         "quick: {k: 2, generation: {num_steps: 4, guidance_scale: 1.5}}\n"
                                         "cpu: {k: 2}\n")
     (folder / "dvc.yaml").write_text("stages: {}\n")
@@ -194,7 +194,7 @@ def test_of_candidates_those_nearest_to_the_prompt_are_kept_best_first(pipe):
 
 @pytest.mark.parametrize("num_candidates", [-3, 0, 1])
 def test_fewer_candidates_than_pictures_are_refused(pipe, num_candidates):
-    with pytest.raises(ValueError, match=f"num_candidates = {num_candidates!r} must be .* at least num_images = 2"):
+    with pytest.raises(ValueError, match=f"num_candidates = {num_candidates!r} must be a whole number of at least 2"):
         pipe("red", num_images=2, num_candidates=num_candidates)
 
 
@@ -225,7 +225,11 @@ def test_many_prompts_at_once(pipe):
     ({"k": 0}, "k = 0 must be a whole number of at least 1"),
     ({"k": 5}, "k = 5 is more than the index can give: it has 4 pictures"),
     ({"num_images": 0}, "num_images = 0 must be a whole number of at least 1"),
-    ({"num_steps": 0}, "num_steps is 0; it must lie in 1 .. 20"),
+    ({"num_steps": 0}, "num_steps = 0 must be a whole number of at least 1"),
+    ({"seed": -1}, "seed = -1 must be a whole number of at least 0"),
+    ({"seed": 2 ** 63}, "seed = .* at most 9223372036854775807"),
+    ({"num_images": True}, "num_images = True must be a whole number"),
+    ({"guidance_scale": -101.0}, "guidance_scale = -101.0 must be a finite number from -100 to 100"),
     ({"num_steps": 21}, "num_steps is 21; it must lie in 1 .. 20"),
     ({"guidance_scale": float("nan")}, "guidance_scale = nan must be a finite number"),
 ])

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from kdlib.encoder.encoder import StickerPreprocess
 from kdlib.encoder.text_tower import load_text_tower, pooled_texts
-from kdlib.weights import load_model, save_model
+from kdlib.weights import fitting, load_model, save_model
 
 FEATURE_DIM = 128  # narrow, so that the Frechet distance of few pictures is less biased
 TEXT_DIM = 384  # all-MiniLM-L6-v2's
@@ -77,8 +77,9 @@ class Judge(nn.Module):
     def load(cls, folder: str | Path) -> Judge:
         """A saved judge in evaluation mode; errors name what is missing or foreign."""
         config, tensors = load_model(folder, "judge")
-        judge = cls(config["backbone"], config["size_px"], config["concepts"], config["styles"])
-        judge.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
+        with fitting(folder, config):
+            judge = cls(config["backbone"], config["size_px"], config["concepts"], config["styles"])
+            judge.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
         return judge.eval().requires_grad_(False)
 
 

@@ -61,11 +61,13 @@ def open_embeddings(folder: str | Path, encoder_id: str | None = None) -> Embedd
     for name, sha256 in manifest["sha256"].items():
         if sha256 != file_hash(folder / name):
             raise ValueError(f"{folder / name} is damaged (its SHA-256 is not the manifest's); restore or rebuild it")
-    vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
+    vectors, ids = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False), read_json(folder / "ids.json")
+    if not isinstance(ids, list) or not all(isinstance(id, str) for id in ids):
+        raise ValueError(f"{folder / 'ids.json'} is no list of ids; rebuild the index")
     if vectors.shape != (manifest["count"], manifest["dim"]):
         raise ValueError(f"{folder / 'vectors.npy'} is {vectors.shape}, but its manifest says "
                          f"({manifest['count']}, {manifest['dim']}); rebuild it")
-    return Embeddings(vectors, np.array(read_json(folder / "ids.json"), dtype=str), manifest["encoder_id"])
+    return Embeddings(vectors, np.array(ids, dtype=str), manifest["encoder_id"])
 
 
 def read_manifest(folder: Path) -> dict:
@@ -77,6 +79,9 @@ def read_manifest(folder: Path) -> dict:
         raise ValueError(f"{folder / 'manifest.json'} describes no {METRIC} index; make one with `kd index`")
     if missing := {"encoder_id", "count", "dim", "sha256"} - manifest.keys():
         raise ValueError(f"{folder / 'manifest.json'} lacks {', '.join(sorted(missing))}; rebuild the index")
+    for name, kind in {"encoder_id": str, "count": int, "dim": int, "sha256": dict, STRUCTURE: dict}.items():
+        if not isinstance(manifest.get(name, kind()), kind):
+            raise ValueError(f"{folder / 'manifest.json'} says {name} = {str(manifest[name])[:40]}; rebuild the index")
     if missing := set(FILES) - manifest["sha256"].keys():
         raise ValueError(f"{folder / 'manifest.json'} vouches for no {min(missing)}; rebuild the index")
     for name in manifest["sha256"]:

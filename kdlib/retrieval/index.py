@@ -255,4 +255,4 @@ def open_index(folder: str | Path, encoder_id: str | None = None) -> Index:
     if STRUCTURE not in manifest:
         return Index(embeddings, catalogue)
     structure = inverted.open_structure(folder / inverted.STRUCTURE_FILE)
-    return Index(embeddings, catalogue, structure, manifest[STRUCTURE]["num_cells"])
+    return Index(embeddings, catalogue, structure, manifest[STRUCTURE].get("num_cells"))

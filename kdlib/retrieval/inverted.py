@@ -185,16 +185,24 @@ def save_structure(path: str | Path, structure: faiss.Index) -> None:
     lists = faiss.downcast_InvertedLists(inverted.invlists)
     with atomic_file(path) as temporary:
         if not isinstance(lists, faiss.OnDiskInvertedLists):
-            faiss.write_index(structure, str(temporary))
+            write_structure(structure, temporary)
             return
         loaded = faiss.ArrayInvertedLists(inverted.nlist, inverted.code_size)
         lists.copy_subset_to(loaded, faiss.InvertedLists.SUBSET_TYPE_ID_RANGE, 0, np.iinfo(np.int64).max)
         inverted.own_invlists = False
         inverted.replace_invlists(loaded, False)
         try:
-            faiss.write_index(structure, str(temporary))
+            write_structure(structure, temporary)
         finally:
             inverted.replace_invlists(lists, True)
+
+
+def write_structure(structure: faiss.Index, path: Path) -> None:
+    """faiss.write_index; OSError where the disk doesn't take it."""
+    try:
+        faiss.write_index(structure, str(path))
+    except RuntimeError as error:
+        raise OSError(f"{path} can't be written ({last_line(error)}); is the disk full?") from error
 
 
 def open_structure(path: str | Path) -> faiss.Index:
@@ -227,7 +235,7 @@ def merge_structures(empty: faiss.Index, shards: Sequence[str | Path], folder: s
     rows = np.concatenate([list_rows(inverted, cell) for cell in range(inverted.nlist)])
     if len(np.unique(rows)) < len(rows):
         raise ValueError(f"the shards {', '.join(map(str, shards))} hold some rows twice; give each its own first_row")
-    faiss.write_index(merged, str(folder / STRUCTURE_FILE))
+    write_structure(merged, folder / STRUCTURE_FILE)
 
 
 def list_rows(inverted: faiss.IndexIVF, cell: int) -> Int[np.ndarray, " num"]:

@@ -17,6 +17,7 @@ from kdlib.compendium.declared import declared_parameters, read_notebook
 from kdlib.compendium.notebook import main, normalise, parse_item, run_notebook, stage_parameters, write_notebook
 
 PARAMS = """
+compendium: kdlib
 toy: {seed: 3, k: 5, noise: {rate: 1.0e-3, name: pink}}
 odd: {seed: 3, k: 5, noise: {rate: 1.0e-3, nome: pink}}
 bare: {seed: 3}

@@ -13,7 +13,7 @@ from kdlib.models.condition import Condition
 from kdlib.models.conditioning import make_conditioner
 from kdlib.models.discrete.process import Schedule
 from kdlib.models.discrete.transformer import Transformer
-from kdlib.weights import load_model, save_model
+from kdlib.weights import fitting, load_model, save_model
 
 PAPER_SIZES = {"num_codes": 2887, "num_positions": 1024, "width": 1024, "num_blocks": 24, "num_heads": 16,
                "embedding_dim": 512, "context_dim": 512}
@@ -70,10 +70,7 @@ class ConditionedDenoiser(nn.Module):
     def load(cls, folder: str | Path) -> ConditionedDenoiser:
         """A saved denoiser in float32 on the CPU, in evaluation mode; errors name what is missing or foreign."""
         config, tensors = load_model(folder, "discrete-denoiser")
-        config.pop("kind")
-        try:
-            model = cls(DenoiserConfig(**config))
+        with fitting(folder, config):
+            model = cls(DenoiserConfig(**{name: value for name, value in config.items() if name != "kind"}))
             model.load_state_dict(tensors)
-        except (TypeError, RuntimeError) as error:
-            raise ValueError(f"the denoiser in {folder} does not fit this kdlib ({error}); train it again") from error
         return model.eval()

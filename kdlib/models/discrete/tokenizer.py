@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from kdlib.data.pixels import normalise_pixels
-from kdlib.weights import load_model, save_model, tensors_hash
+from kdlib.weights import fitting, load_model, save_model, tensors_hash
 
 
 @dataclass(frozen=True)
@@ -112,9 +112,9 @@ class Tokenizer(nn.Module):
     def load(cls, folder: str | Path) -> Tokenizer:
         """A saved tokenizer in evaluation mode; errors name what is missing or foreign."""
         config, tensors = load_model(folder, "tokenizer")
-        config.pop("kind")
-        tokenizer = cls(TokenizerConfig(**config))
-        tokenizer.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        with fitting(folder, config):
+            tokenizer = cls(TokenizerConfig(**{name: value for name, value in config.items() if name != "kind"}))
+            tokenizer.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
         return tokenizer.eval().requires_grad_(False)
 
 

@@ -39,7 +39,7 @@ CLAIMS = [{"claim": "It <finds> most", "place": "Fig. 3", "paper": "a curve", "o
 
 def toy_results(root: Path) -> None:
     """All that a report is made of, at a preset `toy`; the tour was run again since DVC last ran it."""
-    (root / "params.yaml").write_text("toy: {seed: 3}\ncolours: {blue: 1, green: 2}\n")
+    (root / "params.yaml").write_text("compendium: kdlib\ntoy: {seed: 3}\ncolours: {blue: 1, green: 2}\n")
     (root / "dvc.yaml").write_text("stages: {}\n")
     results = root / "reports" / "toy"
     for folder in ("data", "docs", "notebooks", "reports/toy/notebooks", "reports/toy/generation/pictures"):
