@@ -84,10 +84,16 @@ def test_the_variants_have_the_network_of_the_training_and_differ_in_the_conditi
 # --- stages --------------------------------------------------------------------------------------------------------
 
 WRITE = "run `make stages`, which writes it anew from the notebooks"
-NEEDS = {"load_pipeline": {"k", "generation", "encoder/model", "index/training", "tokenizer/model", "training/model"},
-         "plain_settings": {"k", "variant"}, "reference_features": {"data/stickers.parquet", "images/pictures.npy"},
-         "load_stickers": {"data/stickers.parquet"}, "load_prompts": {"data/prompts.csv"},
-         "train_variant": {"index/training", "tokenizer/model", "views/views"}}
+STICKERS = {"data/stickers.parquet", "images/pictures.npy", "images/ids.json"}
+PIPELINE = {"k", "generation", "encoder/model", "index/training", "tokenizer/model", "training/model"}
+NEEDS = {  # what a notebook reads that calls this, or asks its session for it
+    "load_pipeline": PIPELINE, "plain_settings": {"k", "variant"}, "load_stickers": {"data/stickers.parquet"},
+    "load_prompts": {"data/prompts.csv"}, "train_variant": {"index/training", "tokenizer/model", "views/views"},
+    "draw_variant": {"encoder/model", "index/training", "tokenizer/model"},
+    "session.asked": {"data/prompts.csv"}, "session.prompts": {"data/prompts.csv"},
+    "session.concepts": {"data/prompts.csv"}, "session.stickers": STICKERS, "session.judge": {"judge/model"},
+    "session.reference": STICKERS | {"judge/model"}, "session.judged": {"data/prompts.csv", "judge/model"},
+    "session.statistics": STICKERS | {"data/prompts.csv", "judge/model"}}
 
 
 def test_dvc_yaml_is_what_the_notebooks_declare():
@@ -101,23 +107,29 @@ def test_the_list_of_notebooks_and_their_links_are_in_their_order():
         assert with_next(read_notebook(path), after) == read_notebook(path), WRITE
 
 
-def called(tree):
-    """Names of all that is called, with the texts among the arguments: [("stage_folder", ["index"]), ...]."""
-    return [(getattr(node.func, "attr", getattr(node.func, "id", "")),
-             [one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)])
-            for node in ast.walk(tree) if isinstance(node, ast.Call)]
+def names_and_texts(tree):
+    """All that is called, with the texts among its arguments: ("stage_folder", {"index"}), ("session.judge", set())."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "session":
+            yield ast.unparse(node), set()
+        if isinstance(node, ast.Call):
+            texts = {one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)}
+            yield ast.unparse(node.func).rpartition(".")[2], texts
 
 
 @each_notebook
-def test_a_stage_declares_what_its_notebook_reads(path):
+def test_a_stage_declares_what_its_notebook_reads_and_where_it_writes(path):
     stage = read_stage(path)
     told = {stage.stage, *stage.reads, *stage.params, *declared_parameters(read_notebook(path))}
-    folders = {stage.stage, *(name.partition("/")[0] for name in stage.reads)}
-    for name, texts in called(code(path)):
-        assert NEEDS.get(name, set()) <= told, f"{path.name} calls {name}: let its last cell say so"
+    folders = {name.partition("/")[0] for name in stage.reads}
+    for name, texts in names_and_texts(code(path)):
+        missing = NEEDS.get(name, STICKERS if (name, texts) == ("load", {"stickers"}) else set()) - told
+        assert not missing, f"{path.name} has {name}, which needs {missing}: let its last cell say so"
         if name in ("stage_folder", "folder"):
-            unsaid = {text.partition("/")[0] for text in texts} - folders - {f"{stage.stage}_training"}
+            unsaid = {text.partition("/")[0] for text in texts} - folders
             assert not unsaid, f"{path.name} opens {unsaid}: let its last cell say so"
+        if name in ("output_folder", "Session"):
+            assert texts <= {stage.stage, f"{stage.stage}_training"}, f"{path.name} is the stage {stage.stage!r}"
 
 
 @each_notebook
