@@ -28,6 +28,7 @@ export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export HF_HUB_OFFLINE ?= 1
+export OMP_WAIT_POLICY ?= passive
 unexport PYTHONPATH PYTHONHOME PYTHONOPTIMIZE VIRTUAL_ENV MPLBACKEND PIP_TARGET PIP_PREFIX UV_SYSTEM_PYTHON UV_PYTHON
 
 # An environment names its place in its scripts: copied or renamed with its folder, it would run another checkout's code.
@@ -111,7 +112,7 @@ clean: ## remove the environment and caches; results stay
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 .venv/.packages: requirements.lock .venv/bin/uv
-	uv pip install --python .venv/bin/python --require-hashes -r requirements.lock
+	uv pip install --compile-bytecode --python .venv/bin/python --require-hashes -r requirements.lock
 	@touch $@
 
 .venv/.kdlib: pyproject.toml .venv/.packages

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kdlib.data.catalogue import Catalogue, sticker_catalogue
+from kdlib.data.catalogue import Catalogue, sticker_credits
 from kdlib.encoder import Encoder
 from kdlib.files import Kind, read_json
 from kdlib.params import find_root, load_params, load_preset, preset_names
@@ -39,7 +39,7 @@ def load_retrieval(preset_or_folder: str | Path, index: str | Path | None = None
     opened = open_index(index or parts["index"], encoder.identity)
     if opened.catalogue is not None:
         return encoder, opened, opened.catalogue
-    return encoder, opened, Catalogue.empty() if is_saved(preset_or_folder) else sticker_catalogue(root)
+    return encoder, opened, Catalogue.empty() if is_saved(preset_or_folder) else sticker_credits(root)
 
 
 def is_saved(folder: str | Path) -> bool:

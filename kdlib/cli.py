@@ -13,6 +13,9 @@ from typing import Annotated
 
 import typer
 
+# Before PyTorch is imported: its threads then sleep while they wait, and leave the cores to other processes.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help="KNN-Diffusion: pictures from text by a model trained on pictures alone.")
 

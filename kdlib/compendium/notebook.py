@@ -176,6 +176,7 @@ def own_kernel() -> Iterator[Path]:
         before = dict(os.environ)
         os.environ.update(JUPYTER_PATH=folder, IPYTHONDIR=str(Path(folder, "ipython")), PYTHONHASHSEED="0",
                           PYTHONUTF8="1", TMPDIR=short, **{STAGE_RUN: "1"})
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait leave the cores to others
         for name in LEAKS:
             os.environ.pop(name, None)
         try:

@@ -55,10 +55,10 @@ class Catalogue:
         return Description(*(str(self.table.at[id, name]) for name in Description._fields))
 
     def picture(self, id: str, size_px: int = THUMBNAIL_PX) -> Image.Image:
-        """The picture, (size_px, size_px) RGB on white, never distorted; a grey square for an id that is not here."""
-        if id not in self:
+        """The picture, (size_px, size_px) RGB on white, never distorted; a grey square where there is none."""
+        data = self.table.at[id, "picture"] if id in self else b""
+        if not data:
             return Image.new("RGB", (size_px, size_px), "lightgrey")
-        data = self.table.at[id, "picture"]
         if data.lstrip().startswith(b"<"):
             from kdlib.data.stickers import render
 
@@ -94,6 +94,14 @@ def sticker_catalogue(root: str | Path | None = None) -> Catalogue:
 
     stickers = load_stickers(root).set_index("id")
     return Catalogue(stickers.assign(picture=stickers["svg"].str.encode("utf-8")))
+
+
+def sticker_credits(root: str | Path | None = None) -> Catalogue:
+    """The same without a look of any: for who only names them, in a fifth of the time."""
+    from kdlib.data.stickers import load_stickers
+
+    stickers = load_stickers(root, ["id", *Description._fields]).set_index("id")
+    return Catalogue(stickers.assign(picture=b""))
 
 
 def folder_catalogue(entries: Iterable[tuple[str, bytes]], credits: dict[str, dict] | None = None) -> Catalogue:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,8 +22,8 @@ HELD_OUT_STYLES = ("openmoji", "fluent-emoji", "fxemoji", "streamline-emojis")
 STYLES = TRAINING_STYLES + HELD_OUT_STYLES
 
 
-def load_stickers(root: str | Path | None = None) -> pd.DataFrame:
-    """The table of stickers, one row a picture, in a fixed order.
+def load_stickers(root: str | Path | None = None, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """The table of stickers, one row a picture, in a fixed order; some of its columns, or all.
 
     Columns, all str: id ("twemoji:red-apple"), style (the icon set), name (as the set calls it), title (the concept
     in readable words), concept (names, skin tones and spellings folded together), keywords (all names of the
@@ -32,7 +33,7 @@ def load_stickers(root: str | Path | None = None) -> pd.DataFrame:
     path = Path(root or find_root()) / "data" / "stickers.parquet"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there; fetch it with `dvc pull data.dvc`")
-    return pd.read_parquet(path)
+    return pd.read_parquet(path, columns=columns)
 
 
 def load_prompts(root: str | Path | None = None) -> pd.DataFrame:

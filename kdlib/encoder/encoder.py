@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from kdlib.data.pixels import normalise_pixels
+from kdlib.encoder.image_tower import ImageTower
 from kdlib.encoder.text_tower import (
     TEXT_DIM,
     TEXT_MODEL,
@@ -30,6 +30,7 @@ from kdlib.encoder.text_tower import (
 from kdlib.weights import load_model, save_model, tensors_hash
 
 EMBEDDING_DIM = 512  # as CLIP's, paper section 6.4
+OWN_TOWER = "resnet10t"  # what `ImageTower` is
 TEXT_MAP_WIDTH = 768  # hidden units between the text tower's 384 features and the joint space
 MAX_TOLD, MAX_LETTERS = 5, 60  # of what wasn't read, in a warning
 
@@ -56,6 +57,8 @@ class Encoder:
 
         Raises ValueError naming what exists when open_clip knows no such pair.
         """
+        import open_clip  # takes seconds, as timm and transformers behind it do
+
         if (architecture, weights) not in open_clip.list_pretrained():
             known = open_clip.list_pretrained_tags_by_model(architecture)
             raise ValueError(f"open_clip has no weights {weights!r} for {architecture!r}; it has {known or 'none'}")
@@ -71,12 +74,13 @@ class Encoder:
         Raises FileNotFoundError or ValueError saying what is missing, damaged or foreign.
         """
         config, tensors = load_model(folder, "sticker-encoder")
-        model = build_sticker_clip(config["vision_model"], config["size_px"])
-        model.text.proj = TextMap(TEXT_DIM, TEXT_MAP_WIDTH, EMBEDDING_DIM)
-        if differing := set(tensors) ^ set(trained_tensors(model)):
+        model = empty_sticker_clip(config["vision_model"], config["size_px"])
+        wanted = {name for name in model.state_dict() if not name.startswith("text.transformer.")}
+        if differing := set(tensors) ^ wanted:
             raise ValueError(f"{folder} holds another make of encoder: {sorted(differing)[0]} is missing or unknown, "
                              f"of {len(differing)} such tensors; train it anew, or fetch the published one (dvc pull)")
-        model.load_state_dict({k: v.float() for k, v in tensors.items()}, strict=False)
+        model.load_state_dict({name: tensor.float() if tensor.is_floating_point() else tensor
+                               for name, tensor in tensors.items()}, strict=False, assign=True)
         return cls(model, StickerPreprocess(config["size_px"]), sticker_tokenizer(),
                    f"sticker/{config['vision_model']}")
 
@@ -173,12 +177,43 @@ class StickerTexts(nn.Module):
         return self.proj(self.transformer(tokens))
 
 
-def build_sticker_clip(vision_model: str, size_px: int) -> open_clip.CustomTextCLIP:
+class StickerClip(nn.Module):
+    """Both towers of a trained encoder, with the interface and the names of tensors of open_clip's CustomTextCLIP."""
+
+    def __init__(self, visual: nn.Module, text: StickerTexts):
+        super().__init__()
+        self.visual, self.text = visual, text
+        self.logit_scale = nn.Parameter(torch.empty(()))
+
+    def encode_image(self, images: Float[Tensor, "batch 3 height width"],
+                     normalize: bool = False) -> Float[Tensor, "batch dim"]:
+        features = self.visual(images)
+        return F.normalize(features, dim=-1) if normalize else features
+
+    def encode_text(self, tokens: Int[Tensor, "texts places"], normalize: bool = False) -> Float[Tensor, "texts dim"]:
+        features = self.text(tokens)
+        return F.normalize(features, dim=-1) if normalize else features
+
+
+def empty_sticker_clip(vision_model: str, size_px: int) -> nn.Module:
+    """A trained encoder's network, its own weights still to be loaded; other image towers than OWN_TOWER by timm."""
+    if vision_model != OWN_TOWER:
+        model = build_sticker_clip(vision_model, size_px)
+        model.text.proj = TextMap(TEXT_DIM, TEXT_MAP_WIDTH, EMBEDDING_DIM)
+        return model
+    with torch.device("meta"):
+        visual, text_map = ImageTower(EMBEDDING_DIM), TextMap(TEXT_DIM, TEXT_MAP_WIDTH, EMBEDDING_DIM)
+    return StickerClip(visual, StickerTexts(load_text_tower(), text_map))
+
+
+def build_sticker_clip(vision_model: str, size_px: int) -> nn.Module:
     """An untrained image tower (any timm network) beside the frozen all-MiniLM-L6-v2, each with a linear map to 512.
 
     The text map starts as an isometry, so that the angles between texts are MiniLM's own before training. A trained
     encoder has a `TextMap` in its place.
     """
+    import open_clip
+
     folder = str(text_model_folder())
     vision = {"timm_model_name": vision_model, "timm_model_pretrained": False, "timm_pool": "avg",
               "timm_proj": "linear", "image_size": size_px}

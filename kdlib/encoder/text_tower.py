@@ -47,9 +47,8 @@ class TextTower(nn.Module):
     def __init__(self):
         super().__init__()
         self.embeddings = nn.ModuleDict({
-            "word_embeddings": nn.Embedding(NUM_WORDS, TEXT_DIM), "LayerNorm": layer_norm(),
-            "position_embeddings": nn.Embedding(NUM_PLACES, TEXT_DIM),
-            "token_type_embeddings": nn.Embedding(2, TEXT_DIM)})
+            "word_embeddings": embedding(NUM_WORDS), "LayerNorm": layer_norm(),
+            "position_embeddings": embedding(NUM_PLACES), "token_type_embeddings": embedding(2)})
         self.encoder = nn.ModuleDict({"layer": nn.ModuleList(Layer() for _ in range(NUM_LAYERS))})
 
     def forward(self, tokens: Int[Tensor, "texts places"]) -> Float[Tensor, "texts width"]:
@@ -81,6 +80,11 @@ class Layer(nn.Module):
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
         x = self.attention["output"]["LayerNorm"](self.attention["output"]["dense"](mixed) + x)
         return self.output["LayerNorm"](self.output["dense"](F.gelu(self.intermediate["dense"](x))) + x)
+
+
+def embedding(num: int) -> nn.Embedding:
+    """A table without initial values: drawing them for the meta device would import a compiler, which takes seconds."""
+    return nn.Embedding.from_pretrained(torch.empty(num, TEXT_DIM))
 
 
 def layer_norm() -> nn.LayerNorm:
