@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import VQModel
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from kdlib.data.pixels import normalise_pixels
+from kdlib.models.discrete.vqgan import VQGAN
 from kdlib.weights import fitting, load_model, save_model, tensors_hash
 
 
@@ -34,7 +34,7 @@ class TokenizerConfig:
 
 
 class Tokenizer(nn.Module):
-    """diffusers' VQModel with pixels folded 2 x 2 into channels and a look-up by cosine.
+    """A VQGAN with pixels folded 2 x 2 into channels and a look-up by cosine.
 
     The folding saves the convolutions at full resolution, which cost most and add least on flat drawings.
     Attributes: num_codes, grid (codes on a side), num_positions (grid x grid), size_px, identity (of the weights).
@@ -46,13 +46,8 @@ class Tokenizer(nn.Module):
         if levels < 1 or config.size_px % 2 ** levels:
             raise ValueError(f"size_px = {config.size_px} can't be halved {levels} times; change one of them")
         self.config = config
-        channels = tuple(config.width * (i + 1) for i in range(levels))
-        self.network = VQModel(
-            in_channels=12, out_channels=12, block_out_channels=channels, layers_per_block=1,
-            latent_channels=channels[-1], down_block_types=("DownEncoderBlock2D",) * levels,
-            up_block_types=("UpDecoderBlock2D",) * levels,
-            num_vq_embeddings=config.num_codes, vq_embed_dim=config.code_dim, norm_num_groups=min(16, config.width),
-            mid_block_add_attention=True)
+        widths = [config.width * (i + 1) for i in range(levels)]
+        self.network = VQGAN(12, widths, min(16, config.width), config.num_codes, config.code_dim)
         nn.init.normal_(self.network.quantize.embedding.weight)
         self.size_px, self.num_codes = config.size_px, config.num_codes
         self.grid = config.size_px // 2 ** levels
@@ -65,7 +60,7 @@ class Tokenizer(nn.Module):
 
     def latents(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch code_dim grid grid"]:
         """Pictures in [-1, 1] to unit vectors on the grid, before the look-up."""
-        return F.normalize(self.network.encode(F.pixel_unshuffle(images, 2)).latents.float(), dim=1)
+        return F.normalize(self.network.encode(F.pixel_unshuffle(images, 2)).float(), dim=1)
 
     def codebook(self) -> Float[Tensor, "num_codes code_dim"]:
         """The codes' unit vectors."""
@@ -83,7 +78,7 @@ class Tokenizer(nn.Module):
     def reconstruct(self, quantised: Float[Tensor, "batch code_dim grid grid"]
                     ) -> Float[Tensor, "batch 3 height width"]:
         """Vectors on the grid to pictures, not clipped."""
-        return F.pixel_shuffle(self.network.decode(quantised, force_not_quantize=True).sample, 2)
+        return F.pixel_shuffle(self.network.decode(quantised), 2)
 
     @torch.no_grad()
     def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Int[Tensor, "batch positions"]:
@@ -116,37 +111,6 @@ class Tokenizer(nn.Module):
             tokenizer = cls(TokenizerConfig(**{name: value for name, value in config.items() if name != "kind"}))
             tokenizer.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
         return tokenizer.eval().requires_grad_(False)
-
-
-class PublicTokenizer(nn.Module):
-    """Published VQ weights in diffusers' format by name, e.g. ("CompVis/ldm-celebahq-256", subfolder "vqvae").
-
-    The same `encode`, `decode`, `num_codes`, `grid`, `num_positions` and `size_px` as Tokenizer.
-    """
-
-    def __init__(self, name: str, size_px: int = 256, subfolder: str | None = None):
-        super().__init__()
-        self.network = VQModel.from_pretrained(name, subfolder=subfolder).eval().requires_grad_(False)
-        self.size_px, self.num_codes = size_px, self.network.config.num_vq_embeddings
-        self.grid = size_px // 2 ** (len(self.network.config.block_out_channels) - 1)
-        self.num_positions = self.grid ** 2
-
-    @property
-    def identity(self) -> str:
-        """16 hex digits over the weights."""
-        return tensors_hash(self.state_dict())
-
-    @torch.no_grad()
-    def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Int[Tensor, "batch positions"]:
-        """Float pictures in [-1, 1] to int64 codes by Euclidean distance, as these weights were trained."""
-        latents = self.network.encode(images).latents.flatten(2).transpose(1, 2)
-        return torch.cdist(latents, self.network.quantize.embedding.weight[None]).argmin(-1)
-
-    @torch.no_grad()
-    def decode(self, codes: Int[Tensor, "batch positions"]) -> Float[Tensor, "batch 3 height width"]:
-        """Codes to pictures in [-1, 1]."""
-        quantised = self.network.quantize.embedding(codes).transpose(1, 2).unflatten(-1, (self.grid, self.grid))
-        return self.network.decode(quantised, force_not_quantize=True).sample.clamp(-1, 1)
 
 
 def encode_view(tokenizer: Tokenizer, pictures: np.ndarray, batch_size: int = 128) -> np.ndarray:
