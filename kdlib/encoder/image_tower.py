@@ -35,11 +35,12 @@ class Trunk(nn.Module):
             layers += [nn.Conv2d(before, after, 3, stride=2 if number == 0 else 1, padding=1, bias=False)]
             layers += [nn.BatchNorm2d(after), nn.ReLU()] if number < len(STEM) else []
         self.conv1, self.bn1 = nn.Sequential(*layers), nn.BatchNorm2d(WIDTHS[0])
+        self.act1, self.maxpool = nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1)
         for number, (before, after) in enumerate(zip((WIDTHS[0], *WIDTHS), WIDTHS, strict=False), start=1):
             setattr(self, f"layer{number}", nn.Sequential(Block(before, after)))
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features"]:
-        x = F.max_pool2d(F.relu(self.bn1(self.conv1(images))), 3, stride=2, padding=1)
+        x = self.maxpool(self.act1(self.bn1(self.conv1(images))))
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = layer(x)
         return F.adaptive_avg_pool2d(x, 1).flatten(1)
