@@ -1,0 +1,75 @@
+"""Each field of each JSON file that is loaded, deleted or of another type: always one sentence that names the file."""
+
+import copy
+
+import pytest
+
+from kdlib.evaluation.judge import Judge
+from kdlib.files import read_json, write_json
+from kdlib.models.discrete.denoiser import ConditionedDenoiser
+from kdlib.models.discrete.tokenizer import Tokenizer, TokenizerConfig
+from kdlib.pipeline import Pipeline
+from kdlib.retrieval import open_index
+from tests.test_pipeline import make_denoiser, make_pipe, parts_are_colours
+
+WRONG = [None, [], {}, "x", True, 10 ** 18, 1e300, -1, 0, 0.5, float("nan"), ["x"], {"x": 1}]
+
+
+def fields(value, path=()):
+    """The path of every value inside a JSON value, its own among them."""
+    yield path
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in inner:
+        yield from fields(part, (*path, key))
+
+
+def changed(value, path, new=None, *, delete=False):
+    """A copy with another value at a path, or none."""
+    if not path:
+        return new
+    value = copy.deepcopy(value)
+    part = value
+    for key in path[:-1]:
+        part = part[key]
+    if delete:
+        del part[path[-1]]
+    else:
+        part[path[-1]] = new
+    return value
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    root = tmp_path_factory.mktemp("saved")
+    make_pipe().save_pretrained(root / "pipeline")
+    make_denoiser().save(root / "denoiser")
+    Tokenizer(TokenizerConfig(8, 7, 4, 4, 1)).save(root / "tokenizer")
+    Judge("resnet10t", 32, ["a", "b"], ["c"]).save(root / "judge")
+    return root
+
+
+@pytest.mark.parametrize("file, load", [
+    ("pipeline/pipeline.json", lambda root: Pipeline.from_pretrained(root / "pipeline")),
+    ("pipeline/index/manifest.json", lambda root: open_index(root / "pipeline" / "index")),
+    ("pipeline/index/ids.json", lambda root: open_index(root / "pipeline" / "index")),
+    ("denoiser/config.json", lambda root: ConditionedDenoiser.load(root / "denoiser")),
+    ("tokenizer/config.json", lambda root: Tokenizer.load(root / "tokenizer")),
+    ("judge/config.json", lambda root: Judge.load(root / "judge"))])
+def test_whatever_is_wrong_is_one_sentence(saved, monkeypatch, file, load):
+    parts_are_colours(monkeypatch) if file.startswith("pipeline") else None
+    whole = read_json(saved / file)
+    refused = 0
+    try:
+        for path in fields(whole):
+            damaged = [changed(whole, path, new) for new in WRONG]
+            for value in damaged + ([changed(whole, path, delete=True)] if path else []):
+                write_json(saved / file, value)
+                try:
+                    load(saved)
+                except (ValueError, OSError) as error:
+                    refused += 1
+                    assert str(error)
+    finally:
+        write_json(saved / file, whole)
+    load(saved)
+    assert refused > 10
