@@ -124,13 +124,19 @@ def full_disk(moment):
 
 @settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
 @given(things=st.lists(st.tuples(st.sampled_from(PLACES), THINGS), max_size=9), target=st.sampled_from(PLACES),
-       command=st.sampled_from([*FILES, *OTHERS, "kd index", "kd index"]), moment=st.none() | st.integers(0, 6))
-def test_every_file_that_we_did_not_write_is_there_equal_to_the_byte(kd_index, things, target, command, moment):
+       older=st.sampled_from([None, "index", "pipeline", "model"]),
+       inside=st.lists(st.sampled_from(["notes", "encoder/notes", "index/x.png", "encoder"]), max_size=2),
+       command=st.sampled_from([*FILES, *OTHERS, "kd index", "index"]), moment=st.none() | st.integers(0, 6))
+def test_every_file_that_we_did_not_write_is_there_equal_to_the_byte(
+        kd_index, things, target, older, inside, command, moment):
+    """`older`: what of ours is at the target; `inside`: what the user has put into it."""
     INDEX[:] = [kd_index]
     root = Path(tempfile.mkdtemp())
     try:
         (root / "pics").mkdir()
         PICTURE.save(root / "pics" / "red.png")
+        things = [*([(target, (older, None))] if older else []),
+                  *((f"{target}/{name}", ("file", "mine")) for name in inside), *things]
         users = {root / "pics" / "red.png"} | {root / place for place, thing in things if put(root / place, *thing)}
         before = {path: look(path) for path in users}
         out = root / target
