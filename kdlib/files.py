@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -129,8 +129,9 @@ def atomic_folder(path: str | Path, kind: Kind | None = None) -> Iterator[Path]:
     """
     path = Path(path)
     if kind:
-        restore(path, kind)
-        check_folder(path, kind)
+        with locked(path.parent) if path.parent.is_dir() else nullcontext():  # another process may be replacing it
+            restore(path, kind)
+            check_folder(path, kind)
     with partial(path, kind.files if kind else ()) as temporary:
         temporary.mkdir()
         yield temporary
