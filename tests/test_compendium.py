@@ -260,7 +260,7 @@ def test_the_conda_twins_hold_every_requirement(file, faiss):
 
 def test_make_help_explains_every_target():
     makefile = (ROOT / "Makefile").read_text()
-    targets = re.search(r"^\.PHONY: (.*)$", makefile, re.M)[1].split()
+    targets = re.search(r"^\.PHONY: (help .*)$", makefile, re.M)[1].split()
     assert all(re.search(rf"^{target}:.* ## ", makefile, re.M) for target in targets)
 
 
