@@ -56,12 +56,13 @@ def find_backbone(preset_or_folder: str | Path, backbone: str | None = None) -> 
     """
     saved = is_saved(preset_or_folder)
     own = read_json(Path(preset_or_folder) / "pipeline.json").get("backbone", "discrete") if saved else "discrete"
-    for name in (own, backbone or own):
+    asked = own if backbone is None else backbone
+    for name in (own, asked):
         if not isinstance(name, str) or name not in BACKBONES:
             raise ValueError(f"there is no backbone {name!r}; choose one of {', '.join(BACKBONES)}")
     if saved and backbone not in (None, own):
         raise ValueError(f"{preset_or_folder} was saved with the {own} backbone; it has no {backbone} one")
-    return backbone or own
+    return asked
 
 
 def find_parts(preset_or_folder: str | Path, names: tuple[str, ...] | None = None, root: str | Path | None = None,

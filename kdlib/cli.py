@@ -33,6 +33,13 @@ Licences = Annotated[list[str] | None, typer.Option("--licence", help="Only pict
 Styles = Annotated[list[str] | None, typer.Option("--style", help="Only pictures of this set; may be repeated.")]
 
 
+@app.callback()
+def before_any_command() -> None:
+    """Before a command looks at its arguments."""
+    with clear_errors():
+        check_own_code(Path(sys.argv[0]))
+
+
 @app.command()
 def generate(prompt: Prompt,
              out: Annotated[Path, typer.Option(help="The picture to write; several become NAME-1, NAME-2, ...")],
@@ -179,6 +186,27 @@ class OneLine(logging.Formatter):
         return printable(" ".join(record.getMessage().split()))
 
 
+def check_own_code(script: Path) -> None:
+    """Raises ValueError where another checkout's code runs: a copied environment still names the one it was made for.
+
+    script  what was called, such as .venv/bin/kd
+    """
+    from kdlib.params import find_root
+
+    environment, code = script.resolve().parent.parent, Path(__file__).resolve().parent
+    if (environment / "pyvenv.cfg").is_file() and environment != Path(sys.prefix).resolve():
+        root = environment.parent
+    else:
+        try:
+            root = find_root()
+        except FileNotFoundError:  # a saved pipeline needs none
+            return
+        if not (root / "kdlib" / "cli.py").is_file() or (root / "kdlib").resolve() == code:
+            return
+    raise ValueError(f"this would run the code in {code}, not that of {root}; run `make environment` in {root}, and "
+                     f"call {root}/.venv/bin/kd")
+
+
 def check_prompt(prompt: str) -> None:
     """The pipeline's check, made before its slow import."""
     from kdlib.types import is_visible
@@ -248,7 +276,7 @@ def check_preset(preset: str | None) -> None:
     """Raises ValueError for what is neither a folder nor a preset of params.yaml."""
     from kdlib.params import load_preset
 
-    if preset is not None and not Path(preset).is_dir():
+    if preset is not None and not (preset and Path(preset).is_dir()):
         load_preset(preset)
 
 
@@ -318,3 +346,7 @@ def format_table(rows: list[tuple]) -> str:
     widths = [max(len(row[column]) for row in cells) for column in range(5)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
                      for row in cells)
+
+
+if __name__ == "__main__":
+    app()

@@ -50,6 +50,11 @@ def check_folder(path: str | Path, kind: Kind) -> None:
     """The same for `atomic_folder`: a folder that exists must be empty, or of this kind and hold nothing else."""
     path = Path(path)
     check_place(path)
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{str(path)!r} is no name for a folder of ours: it is not UTF-8") from None
+    check_replaced(path, kind)
     if not path.exists() or path.is_dir() and not any(path.iterdir()):
         return
     if not path.is_dir() or not is_marked(path, kind):
@@ -180,15 +185,23 @@ def replace_folder(new: Path, path: Path, kind: Kind) -> None:
 
 def restore(path: Path, kind: Kind) -> None:
     """Puts back what was to be replaced by a process that was killed between its renames."""
+    check_place(path)
+    check_replaced(path, kind)
     old = replaced(path)
     if not os.path.lexists(old):
         return
-    if old.is_symlink() or not old.is_dir() or not is_marked(old, kind) or foreign_entry(old, kind.files):
-        raise ValueError(f"{old} is in the way, and is no {kind.title} that was being replaced; move it away")
     if os.path.lexists(path):
         shutil.rmtree(old)
     else:
         old.rename(path)
+
+
+def check_replaced(path: Path, kind: Kind) -> None:
+    """Raises ValueError where something else has the name of what is being replaced."""
+    old = replaced(path)
+    if os.path.lexists(old) and (old.is_symlink() or not old.is_dir() or not is_marked(old, kind)
+                                 or foreign_entry(old, kind.files)):
+        raise ValueError(f"{old} is in the way, and is no {kind.title} that was being replaced; move it away")
 
 
 def replaced(path: Path) -> Path:

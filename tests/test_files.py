@@ -121,9 +121,22 @@ def test_places_that_can_not_be_written(tmp_path, write):
     for name in ("", "/"):
         with pytest.raises(ValueError, match="is no name to write to"):
             write(files.Path(name))
-    for name in ("new", "a/b/c", "a" * 230, "caf\udce9"):
+    for name in ("new", "a/b/c", "a" * 230, "café"):
         write(tmp_path / name)
     assert names(tmp_path) == ["file", "link", "nowhere"]
+
+
+def test_a_folder_that_libraries_can_not_write_into_and_a_name_that_is_taken(tmp_path):
+    """Parquet and faiss take names in UTF-8 only; Pillow takes any."""
+    files.check_file(tmp_path / "caf\udce9")
+    with pytest.raises(ValueError, match="it is not UTF-8"):
+        files.check_folder(tmp_path / "caf\udce9", THING)
+    (tmp_path / ".folder.replaced").mkdir()
+    (tmp_path / ".folder.replaced" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=".folder.replaced is in the way"):
+        files.check_folder(tmp_path / "folder", THING)
+    with pytest.raises(ValueError, match="'.' is no name to write to"), files.atomic_folder(".", THING):
+        raise AssertionError("work was done")
 
 
 def test_a_parent_that_may_not_be_changed(tmp_path, monkeypatch):

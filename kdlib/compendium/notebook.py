@@ -12,12 +12,10 @@ import argparse
 import base64
 import fcntl
 import io
-import json
 import logging
 import os
 import re
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,15 +25,13 @@ import nbformat
 from PIL import Image
 
 from kdlib.compendium.declared import declared_parameters, read_notebook, read_stage
-from kdlib.params import STAGE_RUN, find_root, load_preset
+from kdlib.compendium.kernel import own_kernel, quiet_interrupt
+from kdlib.params import find_root, load_preset
 
 METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python", "pygments_lexer": "ipython3"}}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 ADDRESS = re.compile(r"\b0x[0-9a-f]{8,16}\b")
-SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
-MAX_FOLDER_BYTES = 60  # leaves room for the sockets of processes that a kernel starts
-LEAKS = ("PYTHONOPTIMIZE", "MPLBACKEND")  # settings of the user that change or fail what a stage makes
 ITEM_TYPES = {"int": int, "float": float, "str": str}
 
 
@@ -147,45 +143,6 @@ def clean_notebook(path: str | Path) -> None:
     write_notebook(notebook, path)
 
 
-def short_folder() -> str:
-    """The system's folder for temporary files, or another where its name leaves no room for that of a socket.
-
-    A socket's path has at most 107 bytes. Raises ValueError where no such folder can be written to.
-    """
-    for folder in (tempfile.gettempdir(), *SHORT_FOLDERS):
-        if len(os.fsencode(folder)) <= MAX_FOLDER_BYTES and os.access(folder, os.W_OK | os.X_OK):
-            return folder
-    raise ValueError(f"{tempfile.gettempdir()} is too long for a socket's path (at most {MAX_FOLDER_BYTES} bytes), and "
-                     f"none of {', '.join(SHORT_FOLDERS)} can be written to; set TMPDIR to a short folder")
-
-
-@contextmanager
-def own_kernel() -> Iterator[Path]:
-    """Makes `python3` mean this interpreter, whatever kernels are installed, with no settings of the user.
-
-    Yields a folder that only this user can read, for the kernel's sockets: a TCP port that was free when it was chosen
-    may be another kernel's when it is opened.
-    """
-    short = short_folder()
-    with tempfile.TemporaryDirectory(dir=short) as folder:
-        spec = Path(folder, "kernels", "python3")
-        spec.mkdir(parents=True)
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        told = json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"})
-        (spec / "kernel.json").write_text(told, encoding="utf-8")
-        before = dict(os.environ)
-        os.environ.update(JUPYTER_PATH=folder, IPYTHONDIR=str(Path(folder, "ipython")), PYTHONHASHSEED="0",
-                          PYTHONUTF8="1", TMPDIR=short, **{STAGE_RUN: "1"})
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait leave the cores to others
-        for name in LEAKS:
-            os.environ.pop(name, None)
-        try:
-            yield Path(folder)
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
-
-
 @contextmanager
 def only_run(target: Path) -> Iterator[None]:
     """Holds a stage until the block or the process ends, however it ends.
@@ -253,17 +210,26 @@ def main() -> int:
 
 
 def run_stage(notebook: str, preset: str, item: Sequence[str]) -> int:
-    """`run_notebook` for the command line: 0, or 1 with the reason on stderr."""
+    """`run_notebook` for the command line: 0, or 1 with the reason on stderr; 130 where Ctrl-C ended it."""
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     start = time.monotonic()
     try:
-        print(f"{run_notebook(notebook, preset, item=item)} ({time.monotonic() - start:.0f} s)")
+        with quiet_interrupt():
+            print(f"{run_notebook(notebook, preset, item=item)} ({time.monotonic() - start:.0f} s)")
     except PapermillExecutionError as error:
         target = executed_path(notebook, preset, find_root(), item)
         print(f"{error}\n{notebook} failed; open the notebook with the error: {target}", file=sys.stderr)
         return 1
-    except (ValueError, FileNotFoundError) as error:
+    except DeadKernelError:
+        print(f"{notebook}: its kernel was killed, most likely since memory ran out; end other programs, or give it a "
+              "machine with more", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{notebook}: interrupted; run it again, and a training goes on from its checkpoint", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
         print(f"{notebook}: {error}", file=sys.stderr)
         return 1
     return 0

@@ -50,7 +50,8 @@ def load_backbone(parts: dict[str, Path]) -> Backbone:
     config = parts["denoiser"] / "config.json"
     if not config.is_file():
         raise FileNotFoundError(f"{parts['denoiser']} holds no config.json, so it is no saved denoiser")
-    found = read_json(config).get("kind")
+    told = read_json(config)
+    found = told.get("kind") if isinstance(told, dict) else None
     if found == "discrete-denoiser":
         from kdlib.models.discrete.backbone import DiscreteBackbone
 

@@ -3,11 +3,13 @@
 import base64
 import hashlib
 import io
+import signal
 import subprocess
 import sys
 
 import nbformat
 import numpy as np
+import papermill
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output, new_raw_cell
 from PIL import Image
@@ -193,6 +195,35 @@ def test_a_stage_that_still_runs_is_not_run_beside_itself(root, monkeypatch, cap
     running.communicate()
     make_notebook(root, "print(seed)")
     run_notebook(notebook, "toy", root)
+
+
+def test_ctrl_c_ends_a_stage_with_one_line(root):
+    notebook = make_notebook(root, "import time; print('in'); time.sleep(60)")
+    running = subprocess.Popen([sys.executable, "-m", "kdlib.compendium.notebook", str(notebook), "toy"], text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert any(line.strip() == "in" for line in running.stderr)
+    running.send_signal(signal.SIGINT)
+    said = running.communicate()[1]
+    assert running.returncode == 130 and "Traceback" not in said
+    assert said.splitlines()[-1] == f"{notebook}: interrupted; run it again, and a training goes on from its checkpoint"
+    make_notebook(root, "print(seed)")
+    run_notebook(notebook, "toy", root)
+
+
+def test_a_kernel_that_is_killed_is_told_of(root, monkeypatch, capsys):
+    notebook = make_notebook(root, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    monkeypatch.setattr(sys, "argv", ["notebook", str(notebook), "toy"])
+    assert main() == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"{notebook}: its kernel was killed, most likely since memory ran out")
+    assert said.count("\n") == 1
+
+
+def test_a_full_disk_is_told_of(root, monkeypatch, capsys):
+    notebook = make_notebook(root)
+    monkeypatch.setattr(papermill, "execute_notebook", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space")))
+    monkeypatch.setattr(sys, "argv", ["notebook", str(notebook), "toy"])
+    assert main() == 1 and capsys.readouterr().err == f"{notebook}: [Errno 28] No space\n"
 
 
 def test_notebook_and_kernel_meet_at_no_port(root):
