@@ -1,10 +1,8 @@
-"""The command `kd`: generate, search, index. Heavy modules are imported only once a command's arguments make sense."""
+"""The command `kd`: generate, search, index, ballot. Heavy modules are imported once its arguments make sense."""
 
 from __future__ import annotations
 
-import logging
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +11,16 @@ from typing import Annotated
 
 import typer
 
+from kdlib.ballot import ballot
+from kdlib.console import clear_errors, printable
+
 # Before PyTorch is imported: its threads then sleep while they wait, and leave the cores to other processes.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help="KNN-Diffusion: pictures from text by a model trained on pictures alone.")
 
-ARGUMENTS = ("k", "num_images", "num_candidates", "guidance_scale", "num_steps", "seed", "bytes_per_vector")
+app.add_typer(ballot, name="ballot")
 MAX_LISTED = 5  # skipped files that `kd index` prints; its report has all
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 Prompt = Annotated[str, typer.Argument(help="What to draw or look for, in words.")]
@@ -142,48 +143,6 @@ def make_index(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A fol
         for path, reason in skipped[:MAX_LISTED]:
             typer.echo(printable(f"skipped {path}: {reason}"), err=True)
         typer.echo(printable(f"{out}: {len(built)} pictures, {len(skipped)} files skipped (listed in {report})"))
-
-
-@contextmanager
-def clear_errors(k: str = "--k") -> Iterator[None]:
-    """Turns the library's errors into one line on stderr and exit status 2; its warnings are lines there, too.
-
-    `k` is how this command calls k.
-    """
-    logging.lastResort.setFormatter(OneLine())
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:  # who reads has seen enough
-        raise
-    except (ValueError, OSError) as error:
-        close_broken_output()
-        typer.echo(f"kd: {printable(as_typed(' '.join(str(error).split()), k))}", err=True)
-        raise typer.Exit(2) from None
-    except MemoryError:
-        typer.echo("kd: memory has run out; ask for fewer pictures at once", err=True)
-        raise typer.Exit(2) from None
-
-
-def as_typed(message: str, k: str) -> str:
-    """A message in which the library's argument names are the command's options."""
-    options = {name: f"--{name.replace('_', '-')}" for name in ARGUMENTS} | {"k": k}
-    return re.sub(rf"\b({'|'.join(options)})(?= (=|<=|is) )", lambda found: options[found[1]], message)
-
-
-def close_broken_output() -> None:
-    """Drops what stdout can't take, so that it isn't tried again when the interpreter ends."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-class OneLine(logging.Formatter):
-    """Warnings as `printable` lines."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(" ".join(record.getMessage().split()))
 
 
 def check_own_code(script: Path) -> None:
@@ -311,11 +270,6 @@ def narrow(index, catalogue, licences: list[str] | None, styles: list[str] | Non
         if values:
             index = index.where(by_column(index.ids, catalogue, column, values))
     return index
-
-
-def printable(text: str) -> str:
-    """Text that is one line and does nothing to a terminal, whatever a file's name, a title or an author is."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def picture_paths(out: Path, num_images: int) -> list[Path]:

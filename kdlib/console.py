@@ -1,0 +1,62 @@
+"""What the commands share at the terminal: errors as one line, and text that does nothing to it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+ARGUMENTS = ("k", "num_images", "num_candidates", "guidance_scale", "num_steps", "seed", "bytes_per_vector",
+             "num_pairs")
+
+
+@contextmanager
+def clear_errors(k: str = "--k") -> Iterator[None]:
+    """Turns the library's errors into one line on stderr and exit status 2; its warnings are lines there, too.
+
+    `k` is how this command calls k.
+    """
+    logging.lastResort.setFormatter(OneLine())
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads has seen enough
+        raise
+    except (ValueError, OSError) as error:
+        close_broken_output()
+        typer.echo(f"kd: {printable(as_typed(' '.join(str(error).split()), k))}", err=True)
+        raise typer.Exit(2) from None
+    except MemoryError:
+        typer.echo("kd: memory has run out; ask for fewer pictures at once", err=True)
+        raise typer.Exit(2) from None
+
+
+def as_typed(message: str, k: str) -> str:
+    """A message in which the library's argument names are the command's options."""
+    options = {name: f"--{name.replace('_', '-')}" for name in ARGUMENTS} | {"k": k}
+    return re.sub(rf"\b({'|'.join(options)})(?= (=|<=|is) )", lambda found: options[found[1]], message)
+
+
+def close_broken_output() -> None:
+    """Drops what stdout can't take, so that it isn't tried again when the interpreter ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class OneLine(logging.Formatter):
+    """Warnings as `printable` lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(" ".join(record.getMessage().split()))
+
+
+def printable(text: str) -> str:
+    """Text that is one line and does nothing to a terminal, whatever a file's name, a title or an author is."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
