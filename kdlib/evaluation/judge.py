@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import timm
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -38,6 +37,8 @@ class Judge(nn.Module):
     """
 
     def __init__(self, backbone: str, size_px: int, concepts: Sequence[str], styles: Sequence[str]):
+        import timm  # takes as long as all else that an experiment imports
+
         super().__init__()
         self.backbone, self.size_px, self.concepts, self.styles = backbone, size_px, list(concepts), list(styles)
         self.trunk = timm.create_model(backbone, pretrained=False, num_classes=0).to(memory_format=torch.channels_last)

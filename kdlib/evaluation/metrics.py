@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from scipy.stats import binomtest
 
 Features = Float[np.ndarray, "_ width"]  # "_": two sets may hold different numbers of pictures
 
@@ -137,6 +136,8 @@ def share_interval(hits: Bool[np.ndarray, " num_prompts"]) -> Interval:
     It holds the true share at least 19 times of 20, however few the prompts; no hits at all leave doubt, too, where
     the bootstrap would say [0, 0]. Raises ValueError for no prompts.
     """
+    from scipy.stats import binomtest  # takes two seconds
+
     if not len(hits):
         raise ValueError("there are no prompts to take a share of; give one hit (True) or miss (False) for each")
     found = binomtest(int(hits.sum()), len(hits))

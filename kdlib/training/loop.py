@@ -21,7 +21,6 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
-from diffusers.training_utils import EMAModel
 from dvclive import Live
 from jaxtyping import Int
 from torch import Tensor, nn
@@ -83,7 +82,7 @@ def train(objective: nn.Module, num_rows: int, settings: TrainSettings, checkpoi
     run = Run(objective, optimizer, settings, Path(checkpoint))
     run.restore()
     forward, optimizer = accelerator.prepare(objective, optimizer)
-    run.ema.to(accelerator.device)
+    run.average = [tensor.to(accelerator.device) for tensor in run.average]
     forward.train()
     bar = tqdm(total=settings.num_steps * settings.batch_size, initial=run.step * settings.batch_size,
                unit=" images", desc=f"train, {settings.precision}", disable=not accelerator.is_main_process)
@@ -106,7 +105,7 @@ def train(objective: nn.Module, num_rows: int, settings: TrainSettings, checkpoi
     if accelerator.is_main_process:
         run.save()
     bar.close()
-    run.ema.copy_to(objective.parameters())
+    run.use_average()
     objective.eval()
     history = pd.DataFrame(run.history).drop(columns="count")
     history.attrs["precision"] = settings.precision
@@ -202,7 +201,7 @@ class Run:
 
     def __init__(self, objective: nn.Module, optimizer: torch.optim.Optimizer, settings: TrainSettings, folder: Path):
         self.objective, self.optimizer, self.settings, self.folder = objective, optimizer, settings, folder
-        self.ema = EMAModel(objective.parameters(), decay=settings.ema_decay, use_ema_warmup=True, power=0.75)
+        self.average = [parameter.detach().clone() for parameter in objective.parameters()]
         self.step, self.history, self.saved_s = 0, [], 0.0
         identity = json.dumps(asdict(settings), sort_keys=True) + tensors_hash(objective.state_dict())
         self.fingerprint = hashlib.sha256(identity.encode()).hexdigest()[:16]
@@ -217,7 +216,7 @@ class Run:
     def advance(self, logs: dict[str, float]) -> None:
         """Counts a step, moves the average of the weights and adds to the current row of the history."""
         self.step += 1
-        self.ema.step(self.objective.parameters())
+        self.move_average()
         interval = max(1, self.settings.num_steps // LOG_POINTS)
         if (self.step - 1) % interval == 0:
             self.history.append({"step": 0, "images": 0, "learning_rate": 0.0, "count": 0, **dict.fromkeys(logs, 0.0)})
@@ -227,10 +226,24 @@ class Run:
         row.update(count=row["count"] + 1, step=self.step, images=self.step * self.settings.batch_size,
                    learning_rate=self.optimizer.param_groups[0]["lr"])
 
+    @torch.no_grad()
+    def move_average(self) -> None:
+        """The exponential average of the weights, whose decay rises from 0 in the first step to settings.ema_decay."""
+        decay = min(self.settings.ema_decay, 1 - self.step ** -0.75)
+        for average, parameter in zip(self.average, self.objective.parameters(), strict=True):
+            if parameter.requires_grad:
+                average.sub_((1 - decay) * (average - parameter))
+
+    @torch.no_grad()
+    def use_average(self) -> None:
+        """Puts the averaged weights in the objective's place."""
+        for average, parameter in zip(self.average, self.objective.parameters(), strict=True):
+            parameter.copy_(average)
+
     def save(self) -> None:
         """Writes checkpoint and curves; each file is replaced in one move, so that a kill at any moment is harmless."""
         tensors = {f"model.{name}": tensor for name, tensor in self.objective.state_dict().items()}
-        tensors |= {f"ema.{i}": tensor for i, tensor in enumerate(self.ema.shadow_params)}
+        tensors |= {f"ema.{i}": tensor for i, tensor in enumerate(self.average)}
         for i, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in state.items()}
         progress = {"fingerprint": self.fingerprint, "step": self.step, "history": self.history}
@@ -253,8 +266,7 @@ class Run:
             return
         self.step, self.history = config["step"], config["history"]
         self.objective.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n[:6] == "model."})
-        self.ema.shadow_params = [tensors[f"ema.{i}"] for i in range(len(self.ema.shadow_params))]
-        self.ema.optimization_step = self.step
+        self.average = [tensors[f"ema.{i}"] for i in range(len(self.average))]
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith("optimizer."):
