@@ -1,8 +1,6 @@
 """kdlib.files, kdlib.weights and kdlib.types: files are whole or not there, damage is named, hashes see every byte."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ from PIL import Image
 
 from kdlib import files, weights
 from kdlib.types import Embeddings, Generation
+from tests import processes
 
 
 def names(folder):
@@ -201,13 +200,16 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     assert names(tmp_path) == [mine.name, "folder"]
 
 
+def write_often(path, content):
+    for _ in range(40):
+        write_thing(path, content)
+
+
 def test_processes_that_write_one_folder_at_once_tear_nothing(tmp_path):
-    code = ("import sys\nfrom tests.test_files import write_thing\nfrom pathlib import Path\n"
-            "for n in range(40): write_thing(Path(sys.argv[1]), sys.argv[2])")
-    writers = [subprocess.Popen([sys.executable, "-c", code, tmp_path / "folder", name], stderr=subprocess.PIPE,
-                                text=True) for name in "ab"]
+    writers = [processes.start(write_often, tmp_path / "folder", name) for name in "ab"]
     for writer in writers:
-        assert writer.communicate()[1] == "" and writer.returncode == 0
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0]
     told = files.read_json(tmp_path / "folder" / "thing.json")["content"]
     assert names(tmp_path) == ["folder"] and (tmp_path / "folder" / "part" / "a").read_text() == told
 

@@ -15,26 +15,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from kdlib import cli
-from kdlib.data.folder import read_picture
 from kdlib.files import save_array, write_json
 from kdlib.retrieval import own_pictures
 from kdlib.retrieval.own_pictures import save_report
 from kdlib.training.views import Views
 from kdlib.weights import save_model
+from tests.retrieval.test_own_pictures import read_here
 from tests.test_pipeline import make_pipe, make_root, parts_are_colours
 
 PICTURE = Image.new("RGB", (3, 3), "red")
-
-
-def read_here(paths):
-    """`read_pictures` without its process."""
-    pictures = []
-    for path in paths:
-        try:
-            pictures.append(read_picture(path))
-        except (ValueError, OSError) as error:
-            pictures.append(str(error))
-    return pictures
 
 
 @pytest.fixture(scope="module")

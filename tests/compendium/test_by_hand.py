@@ -1,15 +1,13 @@
 """A notebook writes to reports/ only where it is run as a stage; by hand it writes to scratch/ and says so."""
 
 import hashlib
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 
+from kdlib import params
 from kdlib.params import STAGE_RUN, output_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,26 +36,29 @@ def compendium(tmp_path):
     return tmp_path
 
 
-def run(compendium: Path, variables: dict[str, str]) -> str:
+@pytest.fixture
+def run(compendium, monkeypatch, capsys):
     """Runs notebook 24 as a plain program; returns what it prints."""
-    plain = {name: value for name, value in os.environ.items() if name != STAGE_RUN}
-    environment = plain | variables | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code_of(ROOT / "notebooks" / "24_choices.ipynb")], cwd=compendium,
-                          env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    def run_program() -> str:
+        params._say_scratch.cache_clear()  # it speaks once in a process
+        exec(compile(code_of(ROOT / "notebooks" / "24_choices.ipynb"), "24_choices", "exec"), {})
+        return capsys.readouterr().out
+    monkeypatch.chdir(compendium)
+    return run_program
 
 
-def test_by_hand_reports_stays_as_it_is_to_the_byte(compendium):
+def test_by_hand_reports_stays_as_it_is_to_the_byte(compendium, run, monkeypatch):
+    monkeypatch.delenv(STAGE_RUN, raising=False)
     before = contents(compendium / "reports")
-    said = run(compendium, {})
+    said = run()
     assert contents(compendium / "reports") == before
     assert list(contents(compendium / "scratch")) == ["quick/choices/metrics.json"]
     assert said.count("scratch/quick") == 1
 
 
-def test_as_a_stage_it_writes_to_reports_and_says_nothing_of_scratch(compendium):
-    assert "scratch" not in run(compendium, {STAGE_RUN: "1"})
+def test_as_a_stage_it_writes_to_reports_and_says_nothing_of_scratch(compendium, run, monkeypatch):
+    monkeypatch.setenv(STAGE_RUN, "1")
+    assert "scratch" not in run()
     assert (compendium / "reports" / "quick" / "choices" / "metrics.json").read_text() != "published"
     assert not (compendium / "scratch").exists()
 

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -12,9 +10,10 @@ import pytest
 from PIL import Image
 
 from kdlib.data.catalogue import read_credits
-from kdlib.data.folder import Skipped
-from kdlib.retrieval import build_index, open_index
+from kdlib.data.folder import Skipped, read_picture
+from kdlib.retrieval import build_index, open_index, own_pictures
 from kdlib.retrieval.own_pictures import embed_folder, look_ahead, save_report
+from tests import processes
 
 COLOURS = ["red", "lime", "blue", "yellow", "cyan", "magenta", "black", "white", "orange", "purple", "brown"]
 
@@ -42,6 +41,22 @@ def paint(folder, colours=COLOURS):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (13 + number, 7), colour).save(path)
     return folder
+
+
+def read_here(paths):
+    """`read_pictures` without its process."""
+    pictures = []
+    for path in paths:
+        try:
+            pictures.append(read_picture(path))
+        except (ValueError, OSError) as error:
+            pictures.append(str(error))
+    return pictures
+
+
+@pytest.fixture
+def reads_here(monkeypatch):
+    monkeypatch.setattr(own_pictures, "read_pictures", read_here)
 
 
 def contents(folder):
@@ -85,7 +100,7 @@ def test_duplicates_are_left_out_whatever_their_format(tmp_path):
     assert skipped[5].reason == "a folder that is not read: a link to a folder; it is not followed"
 
 
-def test_a_run_that_was_broken_off_goes_on_to_the_same_bytes(tmp_path):
+def test_a_run_that_was_broken_off_goes_on_to_the_same_bytes(tmp_path, reads_here):
     paint(tmp_path / "mine")
     (tmp_path / "mine" / "a" / "00.gif").write_text("nothing")
     build_index(tmp_path / "mine", MeanEncoder(), batch_size=2).save(tmp_path / "whole")
@@ -103,7 +118,7 @@ def test_a_run_that_was_broken_off_goes_on_to_the_same_bytes(tmp_path):
     assert third.batches == [] and contents(tmp_path / "third") == contents(tmp_path / "whole")
 
 
-def test_what_changed_is_embedded_anew(tmp_path):
+def test_what_changed_is_embedded_anew(tmp_path, reads_here):
     mine, work = paint(tmp_path / "mine", COLOURS[:7]), tmp_path / "work"
     embed_folder(mine, MeanEncoder(), 3, workspace=work)
     Image.new("RGB", (17, 7), "navy").save(mine / "a" / "04-cyan.png")
@@ -120,21 +135,27 @@ def test_what_changed_is_embedded_anew(tmp_path):
     assert len(embed_folder(mine, MeanEncoder(), 3, workspace=work)[0]) == 6
 
 
-def test_kill_9_in_the_middle(tmp_path):
+class SlowEncoder(MeanEncoder):
+    def encode_images(self, images):
+        time.sleep(0.2)
+        return super().encode_images(images)
+
+
+def embed_slowly(folder, work):
+    own_pictures.read_pictures = read_here
+    embed_folder(folder, SlowEncoder(), 4, workspace=work)
+
+
+def test_kill_9_in_the_middle(tmp_path, reads_here):
     paint(tmp_path / "mine", [f"#{n:02x}8040" for n in range(24)])
     build_index(tmp_path / "mine", MeanEncoder(), batch_size=4).save(tmp_path / "whole")
     work = tmp_path / "work"
-    code = ("import sys, time, test_own_pictures as t\n"
-            "class Slow(t.MeanEncoder):\n"
-            "    def encode_images(self, images):\n"
-            "        time.sleep(0.5)\n"
-            "        return super().encode_images(images)\n"
-            f"t.embed_folder({str(tmp_path / 'mine')!r}, Slow(), 4, workspace={str(work)!r})")
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=__file__.rpartition("/")[0], stderr=subprocess.DEVNULL)
-    while process.poll() is None and len(list(work.glob("*.parquet"))) < 2:
+    process = processes.start(embed_slowly, tmp_path / "mine", work)
+    while process.is_alive() and len(list(work.glob("*.parquet"))) < 2:
         time.sleep(0.01)
     process.kill()
-    assert process.wait() == -signal.SIGKILL
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     encoder = MeanEncoder()
     build_index(tmp_path / "mine", encoder, batch_size=4, workspace=work).save(tmp_path / "resumed")
     assert 0 < len(encoder.batches) <= 4 and contents(tmp_path / "resumed") == contents(tmp_path / "whole")

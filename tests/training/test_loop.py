@@ -3,10 +3,9 @@
 import json
 import math
 import os
+import random
 import signal
-import subprocess
-import sys
-from pathlib import Path
+import time
 
 import numpy as np
 import pandas as pd
@@ -27,6 +26,7 @@ from kdlib.training.loop import (
     train,
 )
 from kdlib.weights import load_tensors_and_metadata, save_tensors
+from tests import processes
 
 NUM_ROWS = 11
 NATIVE_PRECISION = training.native_precision  # the fixture of conftest.py puts another in its place
@@ -346,16 +346,6 @@ def test_a_batch_that_cannot_be_split_is_refused(tmp_path):
         train(Regression(), NUM_ROWS, settings_of(batch_size=5, accumulation=2), tmp_path / "c")
 
 
-TWO_PROCESSES = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from tests.training.test_loop import NUM_ROWS, Noisy, settings_of
-from kdlib.training.loop import train
-train(Noisy(), NUM_ROWS, settings_of(batch_size=6), Path({folder!r}))
-"""
-
-
 class Noisy(Noiseless):
     """Noiseless with noise of the shard's own generator."""
 
@@ -364,11 +354,22 @@ class Noisy(Noiseless):
         return {"loss": self.net(self.inputs[rows] + noise).square().mean()}
 
 
+def train_as_one_of_two(rank, port, folder):
+    """What `torchrun` tells a process of two is in its environment."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
+                      MASTER_PORT=str(port), ACCELERATE_USE_CPU="1")
+    torch.set_num_threads(1)
+    train(Noisy(), NUM_ROWS, settings_of(batch_size=6, precision="fp32"), folder)
+
+
 def test_two_processes_do_what_one_does_in_two_passes(tmp_path):
-    script = tmp_path / "two.py"
-    script.write_text(TWO_PROCESSES.format(tests=str(Path(__file__).parents[2]), folder=str(tmp_path / "two")))
-    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)],
-                   check=True, timeout=300, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # finds a free port
+    port = store.port
+    del store
+    pair = [processes.start(train_as_one_of_two, rank, port, tmp_path / "two") for rank in range(2)]
+    for process in pair:
+        process.join(300)
+    assert [process.exitcode for process in pair] == [0, 0]
     train(Noisy(), NUM_ROWS, settings_of(batch_size=6, accumulation=2), tmp_path / "one")
     (told, two), (_, one) = read_checkpoint(tmp_path / "two"), read_checkpoint(tmp_path / "one")
     assert told["step"] == 9 and two.keys() == one.keys()
@@ -378,46 +379,38 @@ def test_two_processes_do_what_one_does_in_two_passes(tmp_path):
 
 # --- kills ---------------------------------------------------------------------------------------------------------
 
-KILLED = """
-import os, random, signal, sys, time
-from pathlib import Path
-import torch
-torch.set_num_threads({threads})
-sys.path.insert(0, {tests!r})
-from kdlib.training import loop as training
-from tests.training.test_loop import NUM_ROWS, Regression, settings_of
-
 class Told(Regression):
+    """Tells when its first step is done."""
+
+    def __init__(self, told):
+        super().__init__()
+        self.told = told
+
     def forward(self, rows, generator):
         if len(self.calls) == 1:
-            os.write(told, b"x")
+            self.told.set()
         return super().forward(rows, generator)
 
-training.CHECKPOINT_INTERVAL_S = 0
-random.seed(0)
-for _ in range(20):
-    hear, told = os.pipe()
-    child = os.fork()
-    if child == 0:
-        training.train(Told(), NUM_ROWS, settings_of(num_steps=400), Path({folder!r}))
-        os._exit(0)
-    os.close(told)
-    os.read(hear, 1)
-    time.sleep(random.uniform(0, 0.1))
-    os.kill(child, signal.SIGKILL)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
+
+def train_and_save_each_step(folder, told):
+    training.CHECKPOINT_INTERVAL_S = 0
+    torch.set_num_threads(1)
+    train(Told(told), NUM_ROWS, settings_of(num_steps=400, precision="fp32"), folder)
 
 
 def test_a_run_killed_at_random_moments_ends_in_the_same_weights(tmp_path):
-    """kill -9 twenty times, mostly within a save: each step saves there."""
-    script = tmp_path / "killed.py"
-    script.write_text(KILLED.format(tests=str(Path(__file__).parents[2]), folder=str(tmp_path / "killed" / "c"),
-                                    threads=torch.get_num_threads()))
-    told = subprocess.run([sys.executable, str(script)], check=True, timeout=300, stdout=subprocess.PIPE, text=True)
-    assert told.stdout.split() == [str(-signal.SIGKILL)] * 20
+    """kill -9 ten times, mostly within a save: each step saves there."""
+    moment = random.Random(0)
+    for _ in range(10):
+        told = processes.CONTEXT.Event()
+        process = processes.start(train_and_save_each_step, tmp_path / "killed" / "c", told)
+        assert told.wait(300)
+        time.sleep(moment.uniform(0, 0.1))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
     reached = read_checkpoint(tmp_path / "killed" / "c")[0]["step"]
-    assert 20 <= reached < 400
+    assert 10 <= reached < 400
     resumed, whole = Regression(), Regression()
     train(resumed, NUM_ROWS, settings_of(num_steps=400), tmp_path / "killed" / "c")
     train(whole, NUM_ROWS, settings_of(num_steps=400), tmp_path / "whole" / "c")
