@@ -80,7 +80,7 @@ stages: environment ## write dvc.yaml, README's list and the notebooks' links an
 	python -m kdlib.compendium.stages
 
 test: environment data ## all tests, the whole pipeline at preset quick among them
-	OMP_NUM_THREADS=1 pytest -n 2 -m "not pipeline"
+	OMP_NUM_THREADS=1 pytest -n 2 --dist worksteal -m "not pipeline"
 	pytest -m pipeline
 
 bench: environment ## time ours beside a plain restatement, and beside VQ-Diffusion itself with REFERENCE=checkout

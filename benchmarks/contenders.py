@@ -132,6 +132,6 @@ def run_step(name: str, shape: Shape, checkout: Path | None, work: str, num_thre
 def run_step_alone(name: str, shape: Shape, checkout: Path | None, work: str) -> tuple[int, float, int]:
     """`run_step` in a fresh process, forked from one that has imported everything and computed nothing."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.contenders"])
+    context.set_forkserver_preload(["benchmarks.contenders", "torch._dynamo"])  # which an optimiser would import
     with ProcessPoolExecutor(1, context) as pool:
         return pool.submit(run_step, name, shape, checkout, work, torch.get_num_threads()).result()

@@ -20,6 +20,7 @@ from kdlib.models.discrete import process as discrete
 from kdlib.models.discrete.process import Schedule
 from kdlib.params import load_params
 from kdlib.training.loop import TrainSettings
+from tests import processes
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -93,6 +94,7 @@ def test_a_restated_sampling_step_draws_from_kdlibs_guided_posterior():
 
 
 def test_a_tiny_run_has_all_its_rows():
+    processes.make_ready()
     table = benchmark.benchmark({"tiny": Shape(1, 8, 2, 9, 5, batch=3, k=2, embedding_dim=7)}, None, repetitions=1,
                                 peaks={"fp32": 1e9, "bf16": 1e9})
     assert table.contender.tolist() == [contenders.OURS, contenders.OURS_FP32, contenders.RESTATED]
@@ -103,6 +105,7 @@ def test_a_tiny_run_has_all_its_rows():
 
 def test_memory_counts_what_a_step_takes():
     """One full-size logits tensor at least; and the restated side, with its float64 tensors, takes more."""
+    processes.make_ready()
     shape = Shape(1, 8, 2, 1024, 1001, batch=4, k=2, embedding_dim=7)
     ours, restated_ = (contenders.run_step_alone(name, shape, None, "sample")[2]
                        for name in (contenders.OURS_FP32, contenders.RESTATED))

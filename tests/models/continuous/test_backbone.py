@@ -1,8 +1,6 @@
 """The continuous generator in the pipeline, as a preset, in a saved folder and in the command."""
 
 import shutil
-import subprocess
-import sys
 from dataclasses import asdict
 
 import numpy as np
@@ -140,10 +138,3 @@ def test_the_command_draws_with_the_backbone_that_is_asked_for(root, monkeypatch
     assert (np.asarray(Image.open(root / "a.png")) == np.asarray(wanted)).all()
     result = kd("--backbone", "gan")
     assert result.exit_code == 2 and "no backbone 'gan'; choose one of discrete, continuous" in result.output
-
-
-def test_the_discrete_path_imports_nothing_of_the_continuous_one():
-    """A U-Net and its schedulers take seconds to import."""
-    code = ("import sys, kdlib.pipeline, kdlib.models.discrete.backbone\n"
-            "print([name for name in sys.modules if 'models.continuous' in name or 'unet_2d_condition' in name])")
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

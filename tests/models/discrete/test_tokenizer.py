@@ -1,8 +1,6 @@
 """kdlib.models.discrete.tokenizer: look-up against exhaustive search in NumPy, round trips, errors, files, pixels."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -130,14 +128,6 @@ def test_codes_that_do_not_exist_are_refused(tokenizer, bad):
 def test_sizes_that_do_not_divide_are_refused(size, halvings):
     with pytest.raises(ValueError, match=f"size_px = {size} can't be halved {halvings} times"):
         Tokenizer(TokenizerConfig(size, 7, 3, 4, halvings))
-
-
-def test_importing_the_tokenizer_is_quick():
-    """Neither diffusers nor torchvision, which take seconds, is imported: pipelines start cold."""
-    code = ("import sys; import kdlib.models.discrete.tokenizer\n"
-            "print({'diffusers', 'torchvision'} & set(sys.modules), 'torch' in sys.modules)")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "set() True\n"
 
 
 # --- files ---------------------------------------------------------------------------------------------------------
