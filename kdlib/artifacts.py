@@ -10,7 +10,6 @@ from kdlib.files import Kind, read_json
 from kdlib.params import find_root, load_params, load_preset, preset_names
 from kdlib.retrieval import Index, open_index
 from kdlib.retrieval.embeddings import INDEX
-from kdlib.types import is_visible
 from kdlib.weights import MODEL_FILES
 
 KIND = "knn-diffusion-pipeline"
@@ -20,12 +19,6 @@ CONTINUOUS_PARTS = {"encoder": "encoder/model", "index": "index/training", "deno
 BACKBONES = {"discrete": PRESET_PARTS, "continuous": CONTINUOUS_PARTS}
 SAVED = Kind("saved pipeline", "pipeline.json", KIND, frozenset({"pipeline.json", *(
     f"{part}/{name}" for part in PRESET_PARTS for name in (INDEX.files if part == "index" else MODEL_FILES))}))
-
-
-def check_prompt(prompt: str) -> None:
-    """Raises ValueError unless the prompt is text with something visible in it."""
-    if not isinstance(prompt, str) or not is_visible(prompt):
-        raise ValueError(f"the prompt is {prompt!r}; say in words what to draw, for example 'a red apple'")
 
 
 def load_retrieval(preset_or_folder: str | Path, index: str | Path | None = None,

@@ -10,14 +10,28 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from kdlib.ballot import ballot
-from kdlib.console import clear_errors, printable
+from kdlib.console import check_own_code, clear_errors, printable
 
 # Before PyTorch is imported: its threads then sleep while they wait, and leave the cores to other processes.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+
+class Commands(TyperGroup):
+    """The commands; where their help can't be printed, that is one line, too."""
+
+    def main(self, *args, **kwargs):
+        try:
+            with clear_errors():
+                return super().main(*args, **kwargs)
+        except typer.Exit as end:
+            sys.exit(end.exit_code)
+
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+                  pretty_exceptions_enable=False,
                   help="KNN-Diffusion: pictures from text by a model trained on pictures alone.")
 
 app.add_typer(ballot, name="ballot")
@@ -57,7 +71,7 @@ def generate(prompt: Prompt,
              index: IndexFolder = None, engine: Engine = None, licence: Licences = None, style: Styles = None) -> None:
     """Draw pictures of a text, and say what they were made from."""
     with clear_errors():
-        from kdlib.types import check_request
+        from kdlib.types import check_prompt, check_request
 
         check_request(k, num_images, guidance_scale, num_steps, seed, num_candidates)
         check_prompt(prompt)
@@ -91,7 +105,7 @@ def search(prompt: Prompt,
            preset: Preset = None, index: IndexFolder = None, licence: Licences = None, style: Styles = None) -> None:
     """List the pictures nearest to a text, with author and licence."""
     with clear_errors(k="--num"):
-        from kdlib.types import check_request
+        from kdlib.types import check_prompt, check_request
 
         check_request(num)
         check_prompt(prompt)
@@ -143,37 +157,6 @@ def make_index(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A fol
         for path, reason in skipped[:MAX_LISTED]:
             typer.echo(printable(f"skipped {path}: {reason}"), err=True)
         typer.echo(printable(f"{out}: {len(built)} pictures, {len(skipped)} files skipped (listed in {report})"))
-
-
-def check_own_code(script: Path) -> None:
-    """Raises ValueError where another checkout's code runs: a copied environment still names the one it was made for.
-
-    script  what was called, such as .venv/bin/kd
-    """
-    from kdlib.params import find_root
-
-    environment, code = script.resolve().parent.parent, Path(__file__).resolve().parent
-    if (environment / "pyvenv.cfg").is_file() and environment != Path(sys.prefix).resolve():
-        root = environment.parent
-    else:
-        try:
-            root = find_root()
-        except FileNotFoundError:  # a saved pipeline needs none
-            return
-        if not (root / "kdlib" / "cli.py").is_file() or (root / "kdlib").resolve() == code:
-            return
-    raise ValueError(f"this would run the code in {code}, not that of {root}; run `make environment` in {root}, and "
-                     f"call {root}/.venv/bin/kd")
-
-
-def check_prompt(prompt: str) -> None:
-    """The pipeline's check, made before its slow import."""
-    from kdlib.types import is_visible
-
-    if not prompt.isprintable() and any(0xD800 <= ord(letter) <= 0xDFFF for letter in prompt):
-        raise ValueError(f"the prompt {prompt!r} is not valid Unicode; is it in this terminal's encoding?")
-    if not is_visible(prompt):
-        raise ValueError(f"the prompt is {prompt!r}; say in words what to draw, for example 'a red apple'")
 
 
 def check_out(out: Path, num_images: int) -> None:

@@ -1,13 +1,15 @@
-"""What the commands share at the terminal: errors as one line, and text that does nothing to it."""
+"""What the commands share: errors as one line, text that does nothing to a terminal, and no other checkout's code."""
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import typer
 
@@ -29,7 +31,9 @@ def clear_errors(k: str = "--k") -> Iterator[None]:
         raise
     except (ValueError, OSError) as error:
         close_broken_output()
-        typer.echo(f"kd: {printable(as_typed(' '.join(str(error).split()), k))}", err=True)
+        full = getattr(error, "errno", None) == errno.ENOSPC and error.filename is None  # kdlib.files names its own
+        told = f"the output can't be written ({error})" if full else str(error)
+        typer.echo(f"kd: {printable(as_typed(' '.join(told.split()), k))}", err=True)
         raise typer.Exit(2) from None
     except MemoryError:
         typer.echo("kd: memory has run out; ask for fewer pictures at once", err=True)
@@ -60,3 +64,24 @@ class OneLine(logging.Formatter):
 def printable(text: str) -> str:
     """Text that is one line and does nothing to a terminal, whatever a file's name, a title or an author is."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def check_own_code(script: Path) -> None:
+    """Raises ValueError where another checkout's code runs: a copied environment still names the one it was made for.
+
+    script  what was called, such as .venv/bin/kd
+    """
+    from kdlib.params import find_root
+
+    environment, code = script.resolve().parent.parent, Path(__file__).resolve().parent
+    if (environment / "pyvenv.cfg").is_file() and environment != Path(sys.prefix).resolve():
+        root = environment.parent
+    else:
+        try:
+            root = find_root()
+        except FileNotFoundError:  # a saved pipeline needs none
+            return
+        if not (root / "kdlib" / "cli.py").is_file() or (root / "kdlib").resolve() == code:
+            return
+    raise ValueError(f"this would run the code in {code}, not that of {root}; run `make environment` in {root}, and "
+                     f"call {root}/.venv/bin/kd")

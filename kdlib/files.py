@@ -112,12 +112,19 @@ def foreign_entry(folder: Path, files: Collection[str]) -> str | None:
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renames it to `path` when the block ends without an error.
 
-    An existing regular file is replaced, nothing else is: raises as `check_file` does, before the block.
+    An existing regular file is replaced, nothing else is: raises as `check_file` does, before the block. OSErrors of
+    the block that name no file name this one.
     """
     path = Path(path)
     check_file(path)
     with partial(path, {path.name}) as temporary:
-        yield temporary
+        try:
+            yield temporary
+        except OSError as error:
+            if error.filename is not None:
+                raise
+            named = Path(*(part for part in path.parts if not PARTIAL.fullmatch(part)))
+            raise OSError(f"{named} can't be written ({error}); is the disk full?") from error
         check_file(path)
         os.replace(temporary, path)
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 
-from kdlib.artifacts import KIND, SAVED, check_prompt, find_parts, is_saved
+from kdlib.artifacts import KIND, SAVED, find_parts, is_saved
 from kdlib.data.catalogue import Catalogue, sticker_catalogue
 from kdlib.encoder import Encoder
 from kdlib.files import atomic_folder, read_json, write_json
@@ -18,7 +18,7 @@ from kdlib.models.condition import Condition
 from kdlib.params import load_preset
 from kdlib.retrieval import Index, open_index
 from kdlib.retrieval.embeddings import check_encoder
-from kdlib.types import Generation, Neighbour, Neighbours, check_request
+from kdlib.types import Generation, Neighbour, Neighbours, check_prompt, check_request
 
 SETTINGS = ("k", "guidance_scale", "num_steps")
 
@@ -96,6 +96,9 @@ class Pipeline:
         k that the index can't give, an index of another encoder.
         """
         index = self.index if index is None else index
+        if isinstance(prompts, str) or not isinstance(index, Index):
+            raise ValueError(f"prompts = {prompts!r} must be a list of texts, and index = {index!r} an Index, such as "
+                             "kd.open_index(folder) gives")
         for prompt in prompts:
             check_prompt(prompt)
         self.encoder.check_readable(prompts)

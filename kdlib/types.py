@@ -11,6 +11,14 @@ from PIL import Image
 BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"  # Hangul fillers and the empty Braille cell: drawn as nothing
 
 
+def check_prompt(prompt: str) -> None:
+    """Raises ValueError unless the prompt is valid text with something visible in it."""
+    if isinstance(prompt, str) and any(0xD800 <= ord(letter) <= 0xDFFF for letter in prompt):
+        raise ValueError(f"the prompt {prompt!r} is not valid Unicode; is it in this terminal's encoding?")
+    if not isinstance(prompt, str) or not is_visible(prompt):
+        raise ValueError(f"the prompt is {prompt!r}; say in words what to draw, for example 'a red apple'")
+
+
 def is_visible(text: str) -> bool:
     """Whether a text has a letter, digit or sign, beside white space, control, zero-width and unassigned characters."""
     return any(unicodedata.category(letter)[0] in "LNPS" and letter not in BLANK_LETTERS for letter in text)
@@ -81,13 +89,14 @@ MAX_GUIDANCE = 100.0  # logits stay finite, and what is drawn has long stopped c
 
 def check_request(k: int | None = None, num_images: int = 1, guidance_scale: float | None = None,
                   num_steps: int | None = None, seed: int = 0, num_candidates: int | None = None) -> None:
-    """Raises ValueError naming the first value that no pipeline takes; None is its own setting."""
+    """Raises ValueError naming the first value that no pipeline takes; None, where there is one, is its own setting."""
     least = num_images if isinstance(num_images, int) else 1
     for name, value, low, high in [("k", k, 1, None), ("num_images", num_images, 1, MAX_IMAGES),
                                    ("num_candidates", num_candidates, least, MAX_IMAGES),
                                    ("num_steps", num_steps, 1, None), ("seed", seed, 0, 2 ** 63 - 1)]:
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if value is not None and not (whole and low <= value and (high is None or value <= high)):
+        own_setting = value is None and name not in ("num_images", "seed")
+        if not own_setting and not (whole and low <= value and (high is None or value <= high)):
             upto = "" if high is None else f" and at most {high}"
             raise ValueError(f"{name} = {value!r} must be a whole number of at least {low}{upto}")
     number = isinstance(guidance_scale, int | float | np.number) and not isinstance(guidance_scale, bool)

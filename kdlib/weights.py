@@ -23,7 +23,7 @@ def save_tensors(path: str | Path, tensors: dict, metadata: dict[str, str] | Non
         try:
             save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary, metadata)
         except SafetensorError as error:
-            raise OSError(f"{path} can't be written ({error}); is the disk full?") from error
+            raise OSError(str(error)) from error
 
 
 def load_tensors(path: str | Path) -> dict:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kdlib import cli, params
+from kdlib import console, params
 
-CODE = Path(cli.__file__).parent
+CODE = Path(console.__file__).parent
 SCRIPT = f"#!{sys.executable}\nimport sys\nfrom kdlib.cli import app\nsys.exit(app())\n"
 
 
@@ -35,27 +35,27 @@ def test_so_is_another_checkouts_command_in_this_one(tmp_path, monkeypatch):
     checkout = make_checkout(tmp_path / "mine")
     monkeypatch.chdir(checkout / "kdlib")
     with pytest.raises(ValueError, match=f"run the code in {CODE}, not that of {checkout}; run `make environment`"):
-        cli.check_own_code(Path(sys.prefix, "bin", "kd"))
+        console.check_own_code(Path(sys.prefix, "bin", "kd"))
 
 
 def test_what_fits_runs(tmp_path, monkeypatch):
     checkout = make_checkout(tmp_path / "mine")
     (tmp_path / "linked").symlink_to(checkout)
-    for module in (cli, params):
+    for module in (console, params):
         monkeypatch.setattr(module, "__file__", str(checkout / "kdlib" / "cli.py"))
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "linked" / ".venv"))
     for place in (tmp_path, checkout, tmp_path / "linked"):
         monkeypatch.chdir(place)
         for script in (checkout, tmp_path / "linked"):
-            cli.check_own_code(script / ".venv" / "bin" / "kd")
+            console.check_own_code(script / ".venv" / "bin" / "kd")
     for script in ("-c", "/usr/bin/kd", "kdlib/cli.py"):
-        cli.check_own_code(Path(script))
+        console.check_own_code(Path(script))
 
 
 def test_a_compendium_without_code_of_its_own_and_no_compendium_at_all(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text("compendium: kdlib\n")
-    cli.check_own_code(Path("kd"))
+    console.check_own_code(Path("kd"))
     (tmp_path / "params.yaml").unlink()
     monkeypatch.setattr(params, "__file__", str(tmp_path / "lib" / "kdlib" / "params.py"))
-    cli.check_own_code(Path("kd"))
+    console.check_own_code(Path("kd"))

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import kdlib
-from kdlib import artifacts
+from kdlib import artifacts, types
 from kdlib.data.catalogue import Catalogue
 from kdlib.data.pixels import to_pil
 from kdlib.encoder import Encoder
@@ -229,6 +229,7 @@ def test_many_prompts_at_once(pipe):
     ({"seed": -1}, "seed = -1 must be a whole number of at least 0"),
     ({"seed": 2 ** 63}, "seed = .* at most 9223372036854775807"),
     ({"num_images": True}, "num_images = True must be a whole number"),
+    ({"prompt": "caf\udce9"}, "the prompt 'caf.udce9' is not valid Unicode"),
     ({"guidance_scale": -101.0}, "guidance_scale = -101.0 must be a finite number from -100 to 100"),
     ({"num_steps": 21}, "num_steps is 21; it must lie in 1 .. 20"),
     ({"guidance_scale": float("nan")}, "guidance_scale = nan must be a finite number"),
@@ -238,18 +239,38 @@ def test_bad_arguments(pipe, arguments, message):
         pipe(**{"prompt": "red", **arguments})
 
 
+def unguarded(function):
+    """A function past beartype, which guards signatures only in tests."""
+    return getattr(function, "__wrapped__", function)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ({"num_images": None}, "num_images = None must be a whole number"), ({"seed": 1.5}, "seed = 1.5 must be a whole"),
+    ({"seed": None}, "seed = None must be a whole number"), ({"k": 2.0}, "k = 2.0 must be a whole number"),
+    ({"guidance_scale": "3"}, "guidance_scale = '3' must be a finite number")])
+def test_settings_of_another_type(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        unguarded(types.check_request)(**arguments)
+    unguarded(types.check_request)(k=np.int32(3), seed=np.int64(3), guidance_scale=np.float32(3))
+
+
+@pytest.mark.parametrize("prompts, index", [("red", None), (["red"], "my.index")])
+def test_one_prompt_for_a_list_and_a_path_for_an_index(pipe, prompts, index):
+    with pytest.raises(ValueError, match="must be a list of texts, .* an Index, such as kd.open_index"):
+        unguarded(Pipeline.retrieve)(pipe, prompts, 1, index)
+
+
 @pytest.mark.parametrize("prompt", [
     None, 7, ["red"], "", " \n", "\u200b\u200d", "\ufeff", "\x00\x1b", "\u2800", "\u3164", "\u0301", "\u202e\u2066",
-    "\udc80", "\ue000", "\ufe0f", "\u00ad"])
+    "\ue000", "\ufe0f", "\u00ad"])
 def test_a_prompt_is_a_string_in_which_something_is_seen(prompt):
-    """Called past beartype, which guards the signature only in tests."""
     with pytest.raises(ValueError, match="the prompt is .*; say in words"):
-        getattr(artifacts.check_prompt, "__wrapped__", artifacts.check_prompt)(prompt)
+        unguarded(types.check_prompt)(prompt)
 
 
 @pytest.mark.parametrize("prompt", ["a", "7", "?", "\u200ba", "\U0001f34e", "\u0e41", "\u82f9"])
 def test_what_is_seen_is_a_prompt(prompt):
-    artifacts.check_prompt(prompt)
+    types.check_prompt(prompt)
 
 
 def test_a_swapped_index_with_its_own_catalogue(pipe, tmp_path):

@@ -167,7 +167,7 @@ def write_database(path: Path, stickers: pd.DataFrame, sha256: str) -> None:
     kept = plain | (alone & ~stickers.duplicated(["style", "concept"]))
     columns = [*INDEXED, *(name for name in (*SHOWN, "split") if name not in INDEXED)]
     declared = ", ".join(name if name in INDEXED else f"{name} UNINDEXED" for name in columns)
-    with atomic_file(path) as temporary, writing(path, temporary) as connection:
+    with atomic_file(path) as temporary, writing(temporary) as connection:
         connection.execute(f"CREATE VIRTUAL TABLE stickers USING fts5({declared}, tokenize = 'porter unicode61')")
         connection.executemany(f"INSERT INTO stickers VALUES ({', '.join('?' * len(columns))})",
                                stickers.loc[kept, columns].itertuples(index=False, name=None))
@@ -175,10 +175,10 @@ def write_database(path: Path, stickers: pd.DataFrame, sha256: str) -> None:
 
 
 @contextmanager
-def writing(path: Path, temporary: Path) -> Iterator[sqlite3.Connection]:
+def writing(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection to a new database whose changes are kept when the block ends; OSError where the disk fails it."""
     try:
-        with closing(sqlite3.connect(temporary)) as connection, connection:
+        with closing(sqlite3.connect(path)) as connection, connection:
             yield connection
     except sqlite3.OperationalError as error:
-        raise OSError(f"{path} can't be written ({error}); is the disk full?") from error
+        raise OSError(str(error)) from error

@@ -116,6 +116,7 @@ class Index:
         queries = self._checked_queries(queries)
         excluded = self._excluded_rows(exclude, len(queries))
         self._check_k(k, excluded)
+        k = int(k)  # faiss takes no NumPy integer
         candidates = self._exact_candidates if self.structure is None else self._near_candidates
         found = [self._rank(query, rows, k, drop) for query, rows, drop in
                  zip(queries, candidates(queries, k, excluded), excluded, strict=True)]

@@ -202,7 +202,7 @@ def write_structure(structure: faiss.Index, path: Path) -> None:
     try:
         faiss.write_index(structure, str(path))
     except RuntimeError as error:
-        raise OSError(f"{path} can't be written ({last_line(error)}); is the disk full?") from error
+        raise OSError(last_line(error)) from error
 
 
 def open_structure(path: str | Path) -> faiss.Index:
@@ -235,7 +235,8 @@ def merge_structures(empty: faiss.Index, shards: Sequence[str | Path], folder: s
     rows = np.concatenate([list_rows(inverted, cell) for cell in range(inverted.nlist)])
     if len(np.unique(rows)) < len(rows):
         raise ValueError(f"the shards {', '.join(map(str, shards))} hold some rows twice; give each its own first_row")
-    write_structure(merged, folder / STRUCTURE_FILE)
+    with atomic_file(folder / STRUCTURE_FILE) as temporary:
+        write_structure(merged, temporary)
 
 
 def list_rows(inverted: faiss.IndexIVF, cell: int) -> Int[np.ndarray, " num"]:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -272,3 +274,12 @@ def test_catalogue_subset_unknown_ids_and_damage(tmp_path):
         folder_catalogue([("b.gif", square)] * 2)
     with pytest.raises(ValueError, match="style missing"):
         Catalogue(catalogue.table.drop(columns="style"))
+
+
+def test_numpys_integers_serve_as_k():
+    """In a process of its own, where no beartype guards the signature."""
+    code = ("import numpy as np; from kdlib.retrieval import Index; from kdlib.types import Embeddings\n"
+            "index = Index(Embeddings(np.eye(3, 5, dtype='float32'), np.array(list('abc')), ''))\n"
+            "print(*index.search(np.array([[3, 2, 1, 0, 0]]), np.int32(2)).ids[0])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "a b\n", done.stderr

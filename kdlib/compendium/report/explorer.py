@@ -58,7 +58,7 @@ def write_explorer(preset: str, results: Path, variants: dict[str, str], source:
     links = ", ".join(f"[{name}]({page}.ipynb)" if page else name for name, page in pages.items())
     (source / "explorer.md").write_text(PAGE.format(
         badge=badge(preset), num=len(samples), shown=SHOWN_NEIGHBOURS, samples=sample_list(samples, drawn),
-        variants=f", and by the variants, trained for fewer steps: {links}." if links else "."))
+        variants=f", and by the variants, trained for fewer steps: {links}." if links else "."), encoding="utf-8")
 
 
 def cut_sheet(folder: Path, wanted: list[str], static: Path, name: str) -> dict[str, str]:

@@ -87,7 +87,7 @@ def write_overview(preset: str, results: Path, pages: dict[str, str], metrics: d
         badge=badge(preset), meaning=meaning(preset), rows=sample_list(samples[:FIRST_ROWS], drawn),
         claims=claims_table(claims[claims.stage != ""], preset, pages), metrics=metrics_tables(metrics, preset),
         counts=", ".join(f"{count} {verdict}" for verdict, count in counts.items()), toctrees=toctrees,
-        num=len(samples), shown=len(samples[:FIRST_ROWS]), seed=samples[0]["seed"]))
+        num=len(samples), shown=len(samples[:FIRST_ROWS]), seed=samples[0]["seed"]), encoding="utf-8")
     gaps = claims[claims.verdict != "holds"].sort_values("verdict", key=lambda s: s.map(VERDICTS.index), kind="stable")
     missed = GAPS_PAGE.format(badge=badge(preset), claims=claims_table(gaps, preset, pages))
     (source / "gaps.md").write_text(missed, encoding="utf-8")
