@@ -73,7 +73,7 @@ def test_it_is_named_and_what_was_there_stays(tmp_path, write, name):
                                   "with console.clear_errors(): print('a')", "cli.app(['--help'])"])
 def test_an_output_that_takes_nothing(code):
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-c", f"from kdlib import cli\ntry:\n  {code}\n"
+        done = subprocess.run([sys.executable, "-c", f"from kdlib import cli, console\ntry:\n  {code}\n"
                                "except cli.typer.Exit as end: raise SystemExit(end.exit_code)"],
                               stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2
