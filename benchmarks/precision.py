@@ -22,6 +22,7 @@ import pandas as pd
 
 from benchmarks.machine import measured_now, write_table
 from kdlib.data import stickers as data
+from kdlib.data.drawings import rasterise
 from kdlib.encoder import Encoder
 from kdlib.params import find_root, load_preset
 from kdlib.retrieval import Index
@@ -41,7 +42,7 @@ def trainings(preset: str, root: Path) -> dict[str, tuple[int, Callable]]:
     """name -> (batch size, train(num_steps, folder)) of a preset, on few pictures; codes and embeddings are random."""
     values = load_preset(preset, root)
     stickers = data.select_pictures(data.load_stickers(root), NUM_CONCEPTS)
-    pictures = data.rasterise(stickers.svg.tolist(), values["images"]["size_px"])
+    pictures = rasterise(stickers.svg.tolist(), values["images"]["size_px"])
     encode = partial(train_encoder, stickers, pictures, seed=0, **{**values["encoder"], "num_text_steps": 1})
     with TemporaryDirectory() as folder:
         encode(folder, num_steps=1)

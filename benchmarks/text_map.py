@@ -23,7 +23,7 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 from torch import Tensor
 
-from kdlib.data import load
+from kdlib.data.dataset import load
 from kdlib.data.stickers import captions_of, known_concepts, told_pictures
 from kdlib.encoder import Encoder
 from kdlib.encoder.text_tower import pooled_texts

@@ -22,7 +22,7 @@ from scipy.stats import entropy
 
 from benchmarks.choices import add_rows_missing
 from benchmarks.machine import measured_now
-from kdlib.data import DataSet, load
+from kdlib.data.dataset import DataSet, load
 from kdlib.data.stickers import training_rows
 from kdlib.encoder import Encoder
 from kdlib.evaluation.judge import Judge, verdicts

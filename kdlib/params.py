@@ -1,4 +1,4 @@
-"""params.yaml, the one source of truth for every number: where it is, what a preset says."""
+"""params.yaml, the one source of truth for every number: where it is, what a preset says; where files are."""
 
 from __future__ import annotations
 
@@ -50,6 +50,14 @@ def load_preset(preset: str, root: str | Path | None = None) -> dict:
     if preset not in preset_names(params):
         raise ValueError(f"there is no preset {preset!r}; choose one of {', '.join(preset_names(params))}")
     return params[preset]
+
+
+def data_file(name: str, root: str | Path | None = None) -> Path:
+    """A file of data/; raises FileNotFoundError when it has not been pulled."""
+    path = Path(root or find_root()) / "data" / name
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there; fetch it with `dvc pull data.dvc`")
+    return path
 
 
 def stage_folder(preset: str, stage: str, root: str | Path | None = None) -> Path:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from kdlib import pipeline
 from kdlib.cli import app, format_table
+from kdlib.data.catalogue import folder_catalogue, thumbnail
 from kdlib.encoder import Encoder
 from kdlib.encoder.text_tower import Unread
 from kdlib.retrieval import Index, openverse
@@ -295,12 +296,28 @@ def test_warnings_are_harmless_lines():
 
 @pytest.mark.parametrize("module", ["kdlib.artifacts", "kdlib.pipeline", "kdlib.models.discrete.backbone"])
 def test_what_searches_and_draws_imports_no_package_of_training(module):
-    """open_clip, timm, diffusers and torchvision take seconds; a search does without what draws."""
+    """open_clip, timm, diffusers and torchvision take seconds, pandas half a one; a search does without what draws."""
     code = (f"import sys, {module}\n"
-            "slow = {'open_clip', 'timm', 'torchvision', 'transformers', 'diffusers'} & set(sys.modules)\n"
+            "slow = {'open_clip', 'timm', 'torchvision', 'transformers', 'diffusers', 'pandas'} & set(sys.modules)\n"
             "print(slow, 'kdlib.models.discrete.process' in sys.modules)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"set() {module == 'kdlib.models.discrete.backbone'}"
+
+
+def test_pictures_are_named_and_shown_without_pandas(tmp_path):
+    """It takes half a second to import, and pyarrow imports it on many occasions."""
+    make_root(tmp_path)
+    folder_catalogue([("a.png", thumbnail(Image.new("RGB", (9, 9))))]).save(tmp_path / "c.parquet")
+    code = ("import sys; from kdlib.data.catalogue import Catalogue, sticker_catalogue, sticker_credits\n"
+            f"known = [sticker_credits({str(tmp_path)!r}), sticker_catalogue({str(tmp_path)!r}),\n"
+            f"         Catalogue.load({str(tmp_path / 'c.parquet')!r})]\n"
+            "from kdlib.retrieval import by_column\n"
+            "for one in known:\n"
+            "    id, *_ = licence_of = one.column('licence')\n"
+            "    by_column([id], one, 'licence', [licence_of[id]]), one.picture(id)\n"
+            "    print(one.describe(id).title, 'pandas' in sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["red apple False", "red apple False", "a False"]
 
 
 def test_the_command_starts_without_heavy_imports():

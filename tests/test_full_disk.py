@@ -6,7 +6,6 @@ import sys
 from contextlib import contextmanager
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -27,8 +26,7 @@ LIMIT_BYTES = 8000
 RANDOM = np.random.default_rng(3)
 VECTORS = inverted.unit(RANDOM.standard_normal((400, 16)).astype(np.float32))
 EMBEDDINGS = Embeddings(VECTORS, np.array([f"picture {n}" for n in range(400)]), "encoder")
-CATALOGUE = Catalogue(pd.DataFrame({"title": EMBEDDINGS.ids, "style": "s", "author": "a", "licence": "l",
-                                    "picture": [RANDOM.bytes(99) for _ in range(400)]}, index=EMBEDDINGS.ids))
+CATALOGUE = Catalogue.from_rows((id, id, "s", "a", "l", RANDOM.bytes(99)) for id in EMBEDDINGS.ids.tolist())
 
 
 @contextmanager

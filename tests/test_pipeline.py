@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
@@ -107,8 +108,7 @@ def sticker_embeddings():
 
 
 def make_pipe():
-    table = sticker_table().set_index("id")
-    catalogue = Catalogue(table.assign(picture=table["svg"].str.encode("utf-8")))
+    catalogue = Catalogue(pa.Table.from_pandas(sticker_table().rename(columns={"svg": "picture"})))
     return Pipeline(ColourEncoder(), Index(sticker_embeddings()), DiscreteBackbone(make_denoiser(), ColourTokenizer()),
                     {"k": 3, "guidance_scale": 2.0, "num_steps": 5}, catalogue)
 
@@ -356,7 +356,7 @@ def test_only_the_indexed_pictures_are_saved_with_a_pipeline(pipe, tmp_path):
     vectors, ids = pipe.index.embeddings.vectors[1:3], pipe.index.embeddings.ids[1:3]
     pipe.index = Index(Embeddings(vectors, ids, "colours"))
     pipe.save_pretrained(tmp_path / "saved")
-    assert Catalogue.load(tmp_path / "saved" / "index" / "catalogue.parquet").table.index.tolist() == ids.tolist()
+    assert Catalogue.load(tmp_path / "saved" / "index" / "catalogue.parquet").table["id"].to_pylist() == ids.tolist()
 
 
 def test_a_save_that_fails_leaves_the_old_one(pipe, tmp_path, monkeypatch):

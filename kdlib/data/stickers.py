@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import resvg_py
 from jaxtyping import Bool
-from PIL import Image
-from tqdm import tqdm
 
-from kdlib.params import find_root
+from kdlib.params import data_file
 
 TRAINING_STYLES = ("twemoji", "noto", "noto-v1", "emojione", "fluent-emoji-flat")
 HELD_OUT_STYLES = ("openmoji", "fluent-emoji", "fxemoji", "streamline-emojis")
@@ -30,18 +25,16 @@ def load_stickers(root: str | Path | None = None, columns: Sequence[str] | None 
     concept), skin_tone ("" where there is none), split ("train" or "test", by concept), author, licence (SPDX), svg.
     Raises FileNotFoundError when data/ has not been pulled.
     """
-    path = Path(root or find_root()) / "data" / "stickers.parquet"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there; fetch it with `dvc pull data.dvc`")
-    return pd.read_parquet(path, columns=columns)
+    return pd.read_parquet(data_file("stickers.parquet", root), columns=columns)
 
 
 def load_prompts(root: str | Path | None = None) -> pd.DataFrame:
     """The evaluation prompts: columns prompt, kind ("name" or "composed") and concept ("" for composed prompts).
 
     "name" prompts are the titles of held-out concepts; "composed" ones ("a cat wearing sunglasses") are no names.
+    Raises as `load_stickers`.
     """
-    return pd.read_csv(Path(root or find_root()) / "data" / "prompts.csv", keep_default_na=False)
+    return pd.read_csv(data_file("prompts.csv", root), keep_default_na=False)
 
 
 def select_pictures(stickers: pd.DataFrame, max_concepts: int | None) -> pd.DataFrame:
@@ -70,28 +63,6 @@ def held_out_rows(stickers: pd.DataFrame) -> np.ndarray:
 def _rows_in_training_styles(stickers: pd.DataFrame, split: str) -> np.ndarray:
     chosen = (stickers.split == split) & stickers["style"].isin(TRAINING_STYLES) & (stickers.skin_tone == "")
     return chosen.to_numpy()
-
-
-def render(svg: str, size_px: int) -> Image.Image:
-    """One sticker as an RGB picture of size_px x size_px on white (resvg; the same bytes at every run)."""
-    png = resvg_py.svg_to_bytes(svg_string=svg, width=size_px, height=size_px)
-    picture = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
-    canvas = Image.new("RGBA", (size_px, size_px), "white")
-    canvas.alpha_composite(picture, ((size_px - picture.width) // 2, (size_px - picture.height) // 2))
-    return canvas.convert("RGB")
-
-
-def rasterise(svgs: list[str], size_px: int) -> np.ndarray:
-    """Stickers as uint8 (num_pictures, size_px, size_px, 3) on white; all cores, with a progress bar."""
-    pictures = np.empty((len(svgs), size_px, size_px, 3), np.uint8)
-
-    def draw(row: int) -> None:
-        pictures[row] = np.asarray(render(svgs[row], size_px))
-
-    with ThreadPoolExecutor() as pool:
-        for _ in tqdm(pool.map(draw, range(len(svgs))), total=len(svgs), desc="rasterise", unit=" pictures"):
-            pass
-    return pictures
 
 
 def _hash(text: str) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Float
 from PIL import Image
 
-from kdlib.data import DataSet, load
+from kdlib.data.dataset import DataSet, load
 from kdlib.data.stickers import held_out_rows, load_prompts
 from kdlib.evaluation.comparison import Statistic, judge_pictures, statistics
 from kdlib.evaluation.judge import Judge

@@ -9,7 +9,6 @@ from kdlib.data.folder import Skipped
 from kdlib.retrieval import inverted
 from kdlib.retrieval.embeddings import check_encoder
 from kdlib.retrieval.index import Index
-from kdlib.retrieval.own_pictures import embed_folder
 from kdlib.types import Embeddings
 
 log = logging.getLogger(__name__)
@@ -43,6 +42,8 @@ def build_index(source: str | Path | Embeddings, encoder, bytes_per_vector: int 
         check_encoder(source.encoder_id, encoder.identity, "this set of embeddings")
         embeddings, catalogue = source, None
     else:
+        from kdlib.retrieval.own_pictures import embed_folder  # a search, which imports this, needs no pandas
+
         embeddings, catalogue = embed_folder(source, encoder, batch_size, skipped, workspace)
     count, dim = embeddings.vectors.shape
     chosen = factory or inverted.choose_factory(count, dim, bytes_per_vector)

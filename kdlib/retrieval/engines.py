@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from kdlib.data.catalogue import COLUMNS, THUMBNAIL_PX, Catalogue, thumbnail
-from kdlib.data.stickers import load_stickers, render
+from kdlib.data.catalogue import THUMBNAIL_PX, Catalogue, thumbnail
+from kdlib.data.drawings import render
+from kdlib.data.stickers import load_stickers
 from kdlib.encoder import Encoder
 from kdlib.files import atomic_file, file_hash
 from kdlib.params import find_root
@@ -71,7 +72,7 @@ def index_from_engine(text: str, engine: ImageSearchEngine, encoder: Encoder, n:
     rows = [(p.id, p.title, p.source, p.author, p.licence, thumbnail(p.image)) for p in found]
     vectors = encoder.encode_images([p.image for p in found])
     return Index(Embeddings(vectors, np.array([p.id for p in found]), encoder.identity),
-                 Catalogue(pd.DataFrame(rows, columns=["id", *COLUMNS]).set_index("id")))
+                 Catalogue.from_rows(rows))
 
 
 def check_query(text: str, n: int) -> None:

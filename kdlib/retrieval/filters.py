@@ -47,13 +47,14 @@ def by_column(ids: Sequence[str] | np.ndarray, catalogue: Catalogue, column: str
     """
     if isinstance(values, str):
         raise ValueError(f"give a list of values, such as [{values!r}], not one text")
-    known = set(catalogue.table[column])
+    value_of = catalogue.column(column)
+    known = set(value_of.values())
     for value in values:
         if value not in known:
             near = get_close_matches(value, known, n=1)
             raise ValueError(f"no picture has the {column} {value!r}{f'; did you mean {near[0]!r}?' if near else ''}; "
                              f"there are {', '.join(sorted(known)[:12])}")
-    return catalogue.table[column].reindex(np.asarray(ids, dtype=str)).isin(list(values)).to_numpy()
+    return np.array([id in value_of and value_of[id] in values for id in np.asarray(ids, dtype=str)], dtype=bool)
 
 
 def same_group(ids: Sequence[str] | np.ndarray, groups: Sequence[str] | np.ndarray) -> list[frozenset[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -141,12 +142,12 @@ class Index:
 
     def _manifest(self) -> dict:
         """What the manifest says beside what it says of embeddings."""
-        told = {}
+        manifest = {}
         if self.structure is not None:
-            told[STRUCTURE] = {"num_cells": self.num_cells, **inverted.describe(self.structure)}
+            manifest[STRUCTURE] = {"num_cells": self.num_cells, **inverted.describe(self.structure)}
         if self.catalogue is not None:
-            told["licences"] = self.catalogue.table.licence.value_counts().sort_index().to_dict()
-        return told
+            manifest["licences"] = dict(sorted(Counter(self.catalogue.column("licence").values()).items()))
+        return manifest
 
     # --- candidates ------------------------------------------------------------------------------------------------
 

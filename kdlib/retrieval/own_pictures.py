@@ -21,7 +21,8 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from kdlib.data.catalogue import CREDITS, Catalogue, folder_catalogue, read_credits, thumbnail
+from kdlib.data.catalogue import Catalogue, folder_catalogue, thumbnail
+from kdlib.data.credits import CREDITS, read_credits
 from kdlib.data.folder import TOLD_FORMATS, Skipped, id_of, list_files, read_pictures
 from kdlib.files import PARTIAL, atomic_file, check_file, check_place, locked
 from kdlib.types import Embeddings
@@ -47,7 +48,7 @@ def embed_folder(folder: str | Path, encoder, batch_size: int = 64, skipped: lis
                 bytes. A batch whose files changed in name, size or time is embedded anew. Yours to remove
 
     Titles are the files' stems, author and licence "unknown", unless a file credits.csv in the folder says otherwise
-    (`kdlib.data.catalogue.read_credits`). Progress goes to stderr.
+    (`kdlib.data.credits.read_credits`). Progress goes to stderr.
 
     Raises NotADirectoryError for no folder, ValueError when it has no readable picture or a faulty credits.csv.
     """

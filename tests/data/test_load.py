@@ -1,10 +1,10 @@
-"""kdlib.data.load: pictures and what is known of them, in the pictures' order, whatever the table's."""
+"""kdlib.data.dataset: pictures and what is known of them, in the pictures' order, whatever the table's."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from kdlib.data import DataSet, load
+from kdlib.data.dataset import DataSet, load
 from kdlib.files import save_array, write_json
 
 ORDER = list("dabe")  # the preset's pictures: some of the stickers, in another order

@@ -26,6 +26,7 @@ from kdlib.data.build import (
     split_words,
     strip_tone,
 )
+from kdlib.data.drawings import rasterise, render
 from kdlib.data.stickers import (
     HELD_OUT_STYLES,
     STYLES,
@@ -33,8 +34,6 @@ from kdlib.data.stickers import (
     held_out_rows,
     load_prompts,
     load_stickers,
-    rasterise,
-    render,
     select_pictures,
     training_rows,
 )

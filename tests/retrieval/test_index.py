@@ -273,7 +273,7 @@ def test_catalogue_subset_unknown_ids_and_damage(tmp_path):
     with pytest.raises(ValueError, match="'b.gif' comes twice"):
         folder_catalogue([("b.gif", square)] * 2)
     with pytest.raises(ValueError, match="style missing"):
-        Catalogue(catalogue.table.drop(columns="style"))
+        Catalogue(catalogue.table.drop_columns("style"))
 
 
 def test_numpys_integers_serve_as_k():

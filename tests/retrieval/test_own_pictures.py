@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from kdlib.data.catalogue import read_credits
+from kdlib.data.credits import read_credits
 from kdlib.data.folder import Skipped, read_picture
 from kdlib.retrieval import build_index, open_index, own_pictures
 from kdlib.retrieval.own_pictures import embed_folder, look_ahead, save_report
@@ -71,7 +71,7 @@ def test_vectors_ids_and_catalogue_belong_together(tmp_path):
     assert embeddings.vectors.dtype == np.float32 and np.abs(embeddings.vectors - expected).max() < 1e-6
     names = [f"{number:02}-{colour}.png" for number, colour in enumerate(COLOURS)]
     assert embeddings.ids.tolist() == [f"a/{name}" for name in names[:5]] + [f"b/{name}" for name in names[5:]]
-    assert catalogue.table.index.tolist() == embeddings.ids.tolist()
+    assert catalogue.table["id"].to_pylist() == embeddings.ids.tolist()
     assert catalogue.describe("b/07-white.png") == ("07-white", "unknown", "unknown", "unknown")
     for id, colour in zip(embeddings.ids, COLOURS, strict=True):
         middle = np.array(catalogue.picture(id, 8).getpixel((4, 4)), int)
@@ -93,7 +93,7 @@ def test_duplicates_are_left_out_whatever_their_format(tmp_path):
     see_through.save(tmp_path / "g.png")
     skipped = []
     embeddings, catalogue = embed_folder(tmp_path, MeanEncoder(), batch_size=2, skipped=skipped)
-    assert embeddings.ids.tolist() == catalogue.table.index.tolist() == ["b.png", "f.png", "g.png"]
+    assert embeddings.ids.tolist() == catalogue.table["id"].to_pylist() == ["b.png", "f.png", "g.png"]
     assert [entry.path for entry in skipped] == ["a.svg", "c.png", "d.webp", "e.gif.png", "e.txt", "way"]
     assert {entry.reason for entry in skipped[1:4]} == {"the same picture as b.png"}
     assert skipped[4].reason.startswith("no picture of a kind that is read: png, jpeg,")
