@@ -26,13 +26,13 @@ class Kind(NamedTuple):
 
     title   what messages call it: "index"
     marker  the JSON file in it that says its kind; "" where there is none
-    told    what the marker says under "kind"
+    label   what the marker says under "kind"
     files   the paths of all files that it may hold: "config.json", "index/ids.json"
     """
 
     title: str
     marker: str
-    told: str
+    label: str
     files: frozenset[str]
 
 
@@ -89,8 +89,8 @@ def is_marked(folder: Path, kind: Kind) -> bool:
         return True
     marker = folder / kind.marker
     with suppress(ValueError, OSError):
-        told = read_json(marker) if marker.is_file() else None
-        return isinstance(told, dict) and told.get("kind") == kind.told
+        content = read_json(marker) if marker.is_file() else None
+        return isinstance(content, dict) and content.get("kind") == kind.label
     return False
 
 

@@ -74,8 +74,8 @@ def fitting(folder: str | Path, config: dict) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise ValueError(f"the {config['kind']} in {folder} does not fit this kdlib ({told}); restore it, or train it "
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ValueError(f"the {config['kind']} in {folder} does not fit this kdlib ({why}); restore it, or train it "
                          "again") from error
 
 

@@ -45,7 +45,7 @@ class Stage(NamedTuple):
 
     def items(self, params: dict) -> list[dict]:
         """The items of the matrix, each as parameter -> value; one without parameters where there is no matrix."""
-        values = [list(params[told]) if isinstance(told, str) else told for told in self.matrix.values()]
+        values = [list(params[values]) if isinstance(values, str) else values for values in self.matrix.values()]
         return [dict(zip(self.matrix, item, strict=True)) for item in itertools.product(*values)]
 
     def folder(self, item: dict) -> str:
@@ -86,9 +86,9 @@ def declared_parameters(notebook: nbformat.NotebookNode) -> dict[str, tuple[str,
 def read_stage(path: str | Path) -> Stage:
     """The stage that a notebook declares; raises ValueError naming the notebook and what is wrong with its cell."""
     try:
-        told = yaml.safe_load(tagged_cell(read_notebook(path), "stage").source)
+        declared = yaml.safe_load(tagged_cell(read_notebook(path), "stage").source)
         return Stage(Path(path).stem, **{name: tuple(value) if isinstance(value, list) else value
-                                         for name, value in told.items()})
+                                         for name, value in declared.items()})
     except (ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: the cell tagged `stage` should be YAML with {', '.join(Stage._fields[1:])}: {error}"
                          ) from None

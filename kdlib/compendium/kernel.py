@@ -44,8 +44,8 @@ def own_kernel() -> Iterator[Path]:
         spec = Path(folder, "kernels", "python3")
         spec.mkdir(parents=True)
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        told = json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"})
-        (spec / "kernel.json").write_text(told, encoding="utf-8")
+        description = json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"})
+        (spec / "kernel.json").write_text(description, encoding="utf-8")
         before = dict(os.environ)
         os.environ.update(JUPYTER_PATH=folder, IPYTHONDIR=str(Path(folder, "ipython")), PYTHONHASHSEED="0",
                           PYTHONUTF8="1", TMPDIR=short, **{STAGE_RUN: "1"})

@@ -113,7 +113,7 @@ def stage_entry(stage: Stage, stages: dict[str, Stage], root: Path, presets: dic
     scalars = {name for values in presets.values() for name, value in values.items() if not isinstance(value, dict)}
     own = [name for name in declared_parameters(read_notebook(path)) if name in scalars]
     named = {name: f"${{item.{name}}}" for name in stage.matrix}
-    told = [f"{key}.{named[name]}" for name, key in stage.matrix.items() if isinstance(key, str)]
+    shared = [f"{key}.{named[name]}" for name, key in stage.matrix.items() if isinstance(key, str)]
     folder = f"{RESULTS}/{stage.folder(named)}"
     outs = [name for name in stage.writes if name not in ("metrics.json", CURVES)]
     entry = {
@@ -121,7 +121,7 @@ def stage_entry(stage: Stage, stages: dict[str, Stage], root: Path, presets: dic
                                               for name, key in stage.matrix.items()},
         "cmd": " ".join(["python -m kdlib.compendium.notebook", f"notebooks/{path.name}", "${item.preset}",
                          *(f"{name}={item}" for name, item in named.items())]),
-        "params": [f"${{item.preset}}.{name}" for name in dict.fromkeys([*own, *stage.params, stage.stage])] + told,
+        "params": [f"${{item.preset}}.{name}" for name in dict.fromkeys([*own, *stage.params, stage.stage])] + shared,
         "deps": [f"notebooks/{path.name}", *all_imported_files(code(path), root, other_backbones(stage, root)),
                  *(dep for read in stage.reads for dep in resolved(read, stages))],
         "outs": [*({f"{folder}/{name}": {"push": False}} for name in stage.unpublished),
@@ -161,7 +161,7 @@ def in_one_line(value: object) -> str:
 
 def file_text(file: str | dict) -> str:
     """A path, perhaps with what DVC is told of it, as an item of a list."""
-    return file if isinstance(file, str) else ", ".join(f"{path}: {in_one_line(told)}" for path, told in file.items())
+    return file if isinstance(file, str) else ", ".join(f"{path}: {in_one_line(more)}" for path, more in file.items())
 
 
 def entry_text(name: str, entry: dict) -> str:

@@ -184,13 +184,13 @@ def build_from_shards(vectors_folder: str | Path, out: str | Path, encoder_id: s
         embeddings = gather(shards, temporary / "vectors.npy", encoder_id)
         chosen = factory or inverted.choose_factory(*embeddings.vectors.shape, bytes_per_vector)
         log.info("%d vectors of width %d in %d shards: %s", *embeddings.vectors.shape, len(shards), chosen)
-        told = {}
+        manifest = {}
         if chosen != "Flat":
             sample = embeddings.vectors[inverted.sample_rows(len(embeddings), chosen)]
             empty = inverted.train_structure(chosen, inverted.unit(sample))
-            told[STRUCTURE] = {"num_cells": inverted.NUM_CELLS, **inverted.describe(empty)}
+            manifest[STRUCTURE] = {"num_cells": inverted.NUM_CELLS, **inverted.describe(empty)}
             fill_and_merge(empty, shards, temporary)
-        write_embeddings(temporary, embeddings, told)
+        write_embeddings(temporary, embeddings, manifest)
 
 
 def encoder_of(shard: Path) -> str:

@@ -85,7 +85,7 @@ class OpenverseEngine:
                 picture = fetch_picture(client, result)
                 found.setdefault(picture.id, picture)
             except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-                log.warning("Openverse: skipped %s: %s", told(result, "id") or "a result", error)
+                log.warning("Openverse: skipped %s: %s", field(result, "id") or "a result", error)
             if len(found) == n:
                 break
         return list(found.values())
@@ -113,8 +113,8 @@ def fetch_picture(client: Client, result) -> FoundPicture:
     Raises FetchError for a result without what a picture's use asks for, or whose picture can't be had; ValueError for
     a gigantic picture, Pillow's errors for a broken one.
     """
-    facts = {name: told(result, name) for name in ("id", "license", "foreign_landing_url")}
-    facts["url"] = told(result, "thumbnail") or told(result, "url")
+    facts = {name: field(result, name) for name in ("id", "license", "foreign_landing_url")}
+    facts["url"] = field(result, "thumbnail") or field(result, "url")
     if missing := [name for name, value in facts.items() if not value]:
         raise FetchError(f"it has no {', '.join(missing)}")
     if not facts["foreign_landing_url"].startswith(("https://", "http://")):
@@ -124,12 +124,12 @@ def fetch_picture(client: Client, result) -> FoundPicture:
         file.flush()
         image = read_raster(file.name, WEB_FORMATS)
     image.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX))
-    licence = licence_name(facts["license"], told(result, "license_version"))
-    return FoundPicture(facts["id"], image, told(result, "title") or "untitled", told(result, "creator") or "unknown",
+    licence = licence_name(facts["license"], field(result, "license_version"))
+    return FoundPicture(facts["id"], image, field(result, "title") or "untitled", field(result, "creator") or "unknown",
                         licence, facts["foreign_landing_url"])
 
 
-def told(result, name: str) -> str:
+def field(result, name: str) -> str:
     """A text of a result, as `plain` as it may be shown; "" where there is none."""
     value = result.get(name) if isinstance(result, dict) else None
     return plain(value) if isinstance(value, str) else ""

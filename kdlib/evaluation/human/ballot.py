@@ -72,7 +72,7 @@ def make_ballot(ours: str | Path, theirs: dict[str, str | Path], out: str | Path
     page, id = write_page(passes)
     with atomic_folder(out, BALLOT) as temporary:
         (temporary / "ballot.html").write_text(page, encoding="utf-8")
-        write_json(temporary / "key.json", {"kind": BALLOT.told, "id": id, "seed": seed, "questions": {
+        write_json(temporary / "key.json", {"kind": BALLOT.label, "id": id, "seed": seed, "questions": {
             question: {number(i): pair.key for i, pair in enumerate(pairs)} for question, pairs in passes.items()}})
     return sum(map(len, passes.values()))
 

@@ -62,7 +62,7 @@ def vote_of(side: str, ours: str) -> str:
 def read_key(path: str | Path) -> tuple[dict[str, dict[str, dict[str, str]]], str]:
     """(question -> id of a pair -> what the key says of it, the ballot's id)."""
     key = read_json(path)
-    if not isinstance(key, dict) or key.get("kind") != BALLOT.told:
+    if not isinstance(key, dict) or key.get("kind") != BALLOT.label:
         raise ValueError(f"{path} is no key of a ballot; give the key.json that `kd ballot make` wrote beside the page")
     questions = key.get("questions")
     whole = isinstance(key.get("id"), str) and isinstance(questions, dict) and questions.keys() == QUESTIONS.keys()
