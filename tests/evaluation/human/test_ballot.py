@@ -157,9 +157,10 @@ def damage(folder, text):
     (lambda gan: damage(gan, "[]"), r"there is no prompt for which all of ours, gan, flat have a picture"),
     (lambda gan: (gan / "samples.json").unlink(), r"gan holds no samples.json and no pictures.json"),
     (lambda gan: (gan.parent / "flat" / "pictures.png").unlink(), r"flat/pictures.png is missing"),
-    (lambda gan: (gan.parent / "flat" / "pictures.png").write_text("x"), r"flat holds no sheet of pictures"),
-    (lambda gan: (gan.parent / "flat" / "pictures.json").write_text("{}"), r"flat holds no sheet of pictures"),
-    (lambda gan: (gan.parent / "flat" / "pictures.json").write_text("[]"), r"flat holds no sheet of pictures"),
+    (lambda gan: (gan.parent / "flat" / "pictures.png").write_text("x"), r"flat/pictures.png holds no sheet"),
+    (lambda gan: Image.new("RGB", (64, 24)).save(gan.parent / "flat" / "pictures.png"),
+     r"flat/pictures.png holds no sheet of pictures: it has no room for 30 cells of 8 px in 8 columns"),
+    (lambda gan: (gan.parent / "flat" / "pictures.json").write_text("{}"), r"flat/pictures.json doesn't say what"),
 ])
 def test_what_is_missing_or_damaged_is_named(methods, tmp_path, harm, message):
     harm(methods[1]["gan"])

@@ -80,11 +80,11 @@ def give(page, *answers):
 
 
 def saved(page, folder):
-    """Presses the button, and reads the file."""
+    """Presses the button; returns the file's path once it is whole."""
     before = set(folder.glob("votes-*.json"))
     see(page, "save").click()
-    new = WebDriverWait(page, 20).until(lambda _: set(folder.glob("votes-*.json")) - before)
-    return new.pop()
+    whole = lambda _: [path for path in set(folder.glob("votes-*.json")) - before if path.read_text().endswith("\n}")]
+    return WebDriverWait(page, 20).until(whole)[0]
 
 
 def test_a_whole_ballot_by_keyboard_is_counted_as_it_was_meant(page, ballot, tmp_path):
@@ -239,14 +239,17 @@ def test_two_windows_share_the_answers(page, ballot):
     give(page, "left")
     first = page.current_window_handle
     page.switch_to.new_window("tab")
+    second = page.current_window_handle
     try:
         open_page(page, ballot)
         begin(page)
         give(page, "right")
+        page.switch_to.window(first)
+        WebDriverWait(page, 20).until(lambda _: answered(page) == 2)
     finally:
+        page.switch_to.window(second)
         page.close()
         page.switch_to.window(first)
-    WebDriverWait(page, 20).until(lambda _: answered(page) == 2)
     give(page, "left")
     kept = json.loads(page.execute_script("return Object.values(localStorage)[0]"))
     assert list(kept["answers"]["quality"].values()) == ["left", "right", "left"]
