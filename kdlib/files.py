@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+BESIDE = re.compile(r"\.tmp\w{6}|.+-journal")  # files that safetensors and SQLite write beside their own
 PARTIAL = re.compile(r"\..*\.[a-z0-9_]{8}\.partial")  # a folder in which something is being written
 MAX_NAME_BYTES, MAX_PATH_BYTES = 230, 3500  # Linux's are 255 and 4096; what is written beside it has longer names
 
@@ -98,6 +99,8 @@ def foreign_entry(folder: Path, files: Collection[str]) -> str | None:
     """The first thing in a folder that is neither one of these files nor a folder of theirs; links never are."""
     folders = {parent.as_posix() for file in files for parent in PurePosixPath(file).parents}
     for path in sorted(folder.rglob("*")):
+        if PARTIAL.fullmatch(path.parent.name) and BESIDE.fullmatch(path.name) and path.is_file():
+            continue
         inside = path.relative_to(folder)
         known = PurePosixPath(*[part for part in inside.parts if not PARTIAL.fullmatch(part)]).as_posix()
         allowed = folders if path.is_dir() else files if path.is_file() else ()

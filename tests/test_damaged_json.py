@@ -3,13 +3,21 @@
 import copy
 
 import pytest
+from PIL import Image
 
+from kdlib.compendium.sheets import save_sheet
+from kdlib.encoder import Encoder
+from kdlib.encoder.encoder import EMBEDDING_DIM, TEXT_MAP_WIDTH, StickerPreprocess, TextMap, build_sticker_clip
+from kdlib.encoder.text_tower import sticker_tokenizer
+from kdlib.evaluation.human.pictures import pictures_by_prompt
 from kdlib.evaluation.judge import Judge
-from kdlib.files import read_json, write_json
+from kdlib.files import atomic_file, read_json, write_json
+from kdlib.models.continuous.unet import ConditionedUnet
 from kdlib.models.discrete.denoiser import ConditionedDenoiser
 from kdlib.models.discrete.tokenizer import Tokenizer, TokenizerConfig
 from kdlib.pipeline import Pipeline
 from kdlib.retrieval import open_index
+from tests.models.continuous.test_unet import unet
 from tests.test_pipeline import make_denoiser, make_pipe, parts_are_colours
 
 WRONG = [None, [], {}, "x", True, 10 ** 18, 1e300, -1, 0, 0.5, float("nan"), ["x"], {"x": 1}]
@@ -45,6 +53,15 @@ def saved(tmp_path_factory):
     make_denoiser().save(root / "denoiser")
     Tokenizer(TokenizerConfig(8, 7, 4, 4, 1)).save(root / "tokenizer")
     Judge("resnet10t", 32, ["a", "b"], ["c"]).save(root / "judge")
+    unet().save(root / "unet")
+    clip = build_sticker_clip("resnet10t", 32)
+    clip.text.proj = TextMap(384, TEXT_MAP_WIDTH, EMBEDDING_DIM)
+    Encoder(clip, StickerPreprocess(32), sticker_tokenizer(), "sticker/resnet10t").save(root / "encoder")
+    pictures = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    save_sheet(root / "sheet", pictures, ["a red one", "a blue one"])
+    write_json(root / "drawn" / "samples.json", [{"prompt": "red", "picture": "0.png"}])
+    with atomic_file(root / "drawn" / "pictures" / "0.png") as temporary:
+        pictures[0].save(temporary)
     return root
 
 
@@ -54,7 +71,11 @@ def saved(tmp_path_factory):
     ("pipeline/index/ids.json", lambda root: open_index(root / "pipeline" / "index")),
     ("denoiser/config.json", lambda root: ConditionedDenoiser.load(root / "denoiser")),
     ("tokenizer/config.json", lambda root: Tokenizer.load(root / "tokenizer")),
-    ("judge/config.json", lambda root: Judge.load(root / "judge"))])
+    ("judge/config.json", lambda root: Judge.load(root / "judge")),
+    ("unet/config.json", lambda root: ConditionedUnet.load(root / "unet")),
+    ("encoder/config.json", lambda root: Encoder.load(root / "encoder")),
+    ("sheet/pictures.json", lambda root: pictures_by_prompt(root / "sheet")),
+    ("drawn/samples.json", lambda root: pictures_by_prompt(root / "drawn"))])
 def test_whatever_is_wrong_is_one_sentence(saved, monkeypatch, file, load):
     parts_are_colours(monkeypatch) if file.startswith("pipeline") else None
     whole = read_json(saved / file)

@@ -187,10 +187,11 @@ def test_a_rename_that_fails_leaves_the_old_folder(tmp_path, monkeypatch):
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
     left = tmp_path / ".folder.abcdefg1.partial"
     (left / "folder" / "part" / ".a.abcdefg2.partial").mkdir(parents=True)
-    (left / "folder" / "part" / ".a.abcdefg2.partial" / "a").write_text("half")
+    for name in ("a", ".tmpAbC123", "a-journal"):  # the latter two as safetensors and SQLite write them
+        (left / "folder" / "part" / ".a.abcdefg2.partial" / name).write_text("half")
     mine = tmp_path / ".folder.abcdefg3.partial"
-    mine.mkdir()
-    (mine / "notes.txt").write_text("mine")
+    (mine / "folder").mkdir(parents=True)
+    (mine / "folder" / ".tmpAbC123").write_text("mine")
     living = tmp_path / ".folder.abcdefg4.partial"
     living.mkdir()
     with files.locked(living):

@@ -39,10 +39,24 @@ def save_sheet(folder: str | Path, pictures: Sequence[Image.Image], prompts: Seq
 
 
 def open_sheet(folder: str | Path) -> dict[str, Image.Image]:
-    """The pictures that `save_sheet` wrote, as RGB, by their prompts."""
-    layout = read_json(Path(folder) / "pictures.json")
+    """The pictures that `save_sheet` wrote, as RGB, by their prompts; raises ValueError as `read_layout` does."""
     with Image.open(Path(folder) / "pictures.png") as file:
         page = file.convert("RGB")
-    places = [divmod(number, layout["columns"]) for number in range(len(layout["prompts"]))]
-    boxes = [tuple(layout["size_px"] * edge for edge in (x, y, x + 1, y + 1)) for y, x in places]
-    return {prompt: page.crop(box) for prompt, box in zip(layout["prompts"], boxes, strict=True)}
+    size_px, columns, prompts = read_layout(folder, page.size)
+    places = [divmod(number, columns) for number in range(len(prompts))]
+    boxes = [tuple(size_px * edge for edge in (x, y, x + 1, y + 1)) for y, x in places]
+    return {prompt: page.crop(box) for prompt, box in zip(prompts, boxes, strict=True)}
+
+
+def read_layout(folder: str | Path, page_px: tuple[int, int]) -> tuple[int, int, list[str]]:
+    """(size_px, columns, prompts) of a sheet of this width and height; ValueError for another list, or without room."""
+    layout = read_json(Path(folder) / "pictures.json")
+    layout = layout if isinstance(layout, dict) else {}
+    size_px, columns, prompts = (layout.get(name) for name in ("size_px", "columns", "prompts"))
+    whole = all(type(value) is int and value > 0 for value in (size_px, columns))
+    if not whole or not isinstance(prompts, list) or not all(isinstance(prompt, str) for prompt in prompts):
+        raise ValueError(f"{folder}/pictures.json doesn't say size_px, columns and prompts; run its stage again")
+    if page_px[0] < columns * size_px or page_px[1] < -(-len(prompts) // columns) * size_px:
+        raise ValueError(f"{folder}/pictures.png, {page_px[0]} x {page_px[1]} px, has no room for "
+                         f"{len(prompts)} cells of {size_px} px in {columns} columns; run its stage again")
+    return size_px, columns, prompts

@@ -27,7 +27,7 @@ from kdlib.encoder.text_tower import (
     text_model_folder,
     unread_words,
 )
-from kdlib.weights import load_model, save_model, tensors_hash
+from kdlib.weights import fitting, load_model, save_model, tensors_hash
 
 EMBEDDING_DIM = 512  # as CLIP's, paper section 6.4
 OWN_TOWER = "resnet10t"  # what `ImageTower` is
@@ -74,14 +74,17 @@ class Encoder:
         Raises FileNotFoundError or ValueError saying what is missing, damaged or foreign.
         """
         config, tensors = load_model(folder, "sticker-encoder")
-        model = empty_sticker_clip(config["vision_model"], config["size_px"])
+        with fitting(folder, config):
+            preprocess = StickerPreprocess(config["size_px"])
+            model = empty_sticker_clip(config["vision_model"], config["size_px"])
         wanted = {name for name in model.state_dict() if not name.startswith("text.transformer.")}
         if differing := set(tensors) ^ wanted:
             raise ValueError(f"{folder} holds another make of encoder: {sorted(differing)[0]} is missing or unknown, "
                              f"of {len(differing)} such tensors; train it anew, or fetch the published one (dvc pull)")
-        model.load_state_dict({name: tensor.float() if tensor.is_floating_point() else tensor
-                               for name, tensor in tensors.items()}, strict=False, assign=True)
-        return cls(model, StickerPreprocess(config["size_px"]), sticker_tokenizer(),
+        with fitting(folder, config):
+            model.load_state_dict({name: tensor.float() if tensor.is_floating_point() else tensor
+                                   for name, tensor in tensors.items()}, strict=False, assign=True)
+        return cls(model, preprocess, sticker_tokenizer(),
                    f"sticker/{config['vision_model']}")
 
     def save(self, folder: str | Path) -> None:
@@ -137,6 +140,8 @@ class StickerPreprocess:
     """Pictures to the bundled tower's input: float32 (batch, 3, size_px, size_px) in [-1, 1]."""
 
     def __init__(self, size_px: int):
+        if isinstance(size_px, bool) or not isinstance(size_px, int) or size_px < 1:
+            raise ValueError(f"size_px = {size_px!r} must be a whole number of at least 1")
         self.size_px = size_px
 
     def __call__(self, images: Sequence[Image.Image] | np.ndarray) -> Tensor:

@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from kdlib.compendium.report.provenance import badge
+from kdlib.compendium.sheets import read_layout
 from kdlib.data.catalogue import Catalogue
 from kdlib.files import read_json
 
@@ -65,15 +66,11 @@ def cut_sheet(folder: Path, wanted: list[str], static: Path, name: str) -> dict[
     """Saves the cells of `wanted` prompts of a sheet; returns prompt -> path under `static`, for those that it has.
 
     folder  holds pictures.png, square cells row by row, and pictures.json: size_px, columns, and the prompts in order
-    Raises ValueError where the sheet is smaller than its list.
+    Raises ValueError for another list, and where the sheet is smaller than that.
     """
-    layout = read_json(folder / "pictures.json")
-    size, columns, prompts = layout["size_px"], layout["columns"], layout["prompts"]
     paths = {}
     with Image.open(folder / "pictures.png") as sheet:
-        if sheet.width < columns * size or sheet.height < -(-len(prompts) // columns) * size:
-            raise ValueError(f"{folder}/pictures.png, {sheet.width} x {sheet.height} px, has no room for "
-                             f"{len(prompts)} cells of {size} px in {columns} columns; run its stage again")
+        size, columns, prompts = read_layout(folder, sheet.size)
         for number, prompt in enumerate(prompts):
             if prompt in wanted:
                 left, top = number % columns * size, number // columns * size

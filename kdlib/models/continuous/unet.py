@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from kdlib.models.condition import Condition
 from kdlib.models.conditioning import make_conditioner
 from kdlib.models.continuous.process import Process
-from kdlib.weights import load_model, save_model
+from kdlib.weights import fitting, load_model, save_model
 
 KIND = "continuous-denoiser"
 
@@ -106,12 +106,9 @@ class ConditionedUnet(nn.Module):
     def load(cls, folder: str | Path) -> ConditionedUnet:
         """A saved network in float32 on the CPU, in evaluation mode; errors name what is missing or foreign."""
         config, tensors = load_model(folder, KIND)
-        config.pop("kind")
-        try:
-            model = cls(UnetConfig(**config))
+        with fitting(folder, config):
+            model = cls(UnetConfig(**{name: value for name, value in config.items() if name != "kind"}))
             model.load_state_dict(tensors)
-        except (TypeError, RuntimeError) as error:
-            raise ValueError(f"the U-Net in {folder} does not fit this kdlib ({error}); train it again") from error
         return model.eval()
 
 
