@@ -35,7 +35,9 @@ def clear_errors(k: str = "--k") -> Iterator[None]:
         told = f"the output can't be written ({error})" if full else str(error)
         typer.echo(f"kd: {printable(as_typed(' '.join(told.split()), k))}", err=True)
         raise typer.Exit(2) from None
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:  # PyTorch's is the latter
+        if isinstance(error, RuntimeError) and not re.search("allocate memory|out of memory", str(error)):
+            raise
         typer.echo("kd: memory has run out; ask for fewer pictures at once", err=True)
         raise typer.Exit(2) from None
 

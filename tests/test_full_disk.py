@@ -1,4 +1,4 @@
-"""A full disk: whatever is written, one sentence names it, what was there before stays, and nothing half is left."""
+"""A full disk, or memory: one sentence names what was written, what was there before stays, nothing half is left."""
 
 import resource
 import subprocess
@@ -8,8 +8,10 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 
+from kdlib import console
 from kdlib.cli import save_images
 from kdlib.data.catalogue import Catalogue
 from kdlib.data.folder import Skipped
@@ -76,3 +78,13 @@ def test_an_output_that_takes_nothing(code):
                               stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2
     assert done.stderr == "kd: the output can't be written ([Errno 28] No space left on device)\n"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"),
+                                   RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to")])
+def test_memory_that_has_run_out(error, capsys):
+    with pytest.raises(typer.Exit), console.clear_errors():
+        raise error
+    assert capsys.readouterr().err == "kd: memory has run out; ask for fewer pictures at once\n"
+    with pytest.raises(RuntimeError, match="a bug"), console.clear_errors():
+        raise RuntimeError("a bug")
