@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import re
@@ -79,3 +80,14 @@ def add_rows(table: pd.DataFrame, facts: dict, out: Path) -> None:
     check_machine(facts, out)
     there, known = pd.read_csv(out), read_json(out.with_suffix(".json"))
     write_table(pd.concat([there[~there["shape"].isin(table["shape"])], table]), known | facts, out)
+
+
+def write_measured(doc: str, module: str, measure: Callable[[str], pd.DataFrame], **facts) -> None:
+    """The command line of a benchmark of a preset: measures, and keeps the table where --out says."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="cpu")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    table = measure(options.preset)
+    if options.out:
+        write_table(table, measured_now(f"python -m {module}") | {"preset": options.preset, **facts}, options.out)

@@ -9,7 +9,6 @@ that of one is taken away.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +19,7 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 
-from benchmarks.machine import measured_now, write_table
+from benchmarks.machine import write_measured
 from kdlib.data import stickers as data
 from kdlib.data.drawings import rasterise
 from kdlib.encoder import Encoder
@@ -90,10 +89,5 @@ def measure(preset: str, root: Path) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="cpu")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    table = measure(options.preset, find_root())
-    if options.out:
-        write_table(table, measured_now("python -m benchmarks.precision") | {"native": native_precision()}, options.out)
+    write_measured(__doc__, "benchmarks.precision", lambda preset: measure(preset, find_root()),
+                   native=native_precision())

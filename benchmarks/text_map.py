@@ -9,7 +9,6 @@ targets. `kernel ridge` keeps all captions; the others have a fixed size.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 from torch import Tensor
 
+from benchmarks.machine import write_measured
 from kdlib.data.dataset import load
 from kdlib.data.stickers import captions_of, known_concepts, told_pictures
 from kdlib.encoder import Encoder
@@ -82,10 +82,4 @@ def compare(preset: str, root: Path) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="cpu")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    table = compare(options.preset, find_root())
-    if options.out:
-        write_table(table, measured_now("python -m benchmarks.text_map") | {"preset": options.preset}, options.out)
+    write_measured(__doc__, "benchmarks.text_map", lambda preset: compare(preset, find_root()))

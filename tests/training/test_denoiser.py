@@ -53,21 +53,6 @@ def seen_by_the_network(monkeypatch, objective, rows, seed=0):
     return seen["codes"].numpy(), seen["condition"]
 
 
-@pytest.mark.parametrize("view, row, place", [(0, 0, 0), (1, 6, 2)])
-def test_a_picture_among_its_own_neighbours_is_refused(data, view, row, place):
-    views, embeddings, neighbours = data
-    neighbours[view, row, place] = embeddings.ids[row]
-    with pytest.raises(ValueError, match="among its own neighbours; search with exclude=ids"):
-        DenoiserObjective(tiny_denoiser(), views, embeddings, neighbours, 0.1)
-
-
-def test_neighbours_of_other_views_are_refused(data):
-    views, embeddings, neighbours = data
-    for others in (neighbours[:1], neighbours[:, :-1]):
-        with pytest.raises(ValueError, match=r"neighbours \(\d, 1\d, 3\) are not those of \(2, 11\) views"):
-            DenoiserObjective(tiny_denoiser(), views, embeddings, others, 0.1)
-
-
 def test_the_network_sees_one_view_with_its_own_embedding_and_neighbours(data, monkeypatch):
     views, embeddings, neighbours = data
     objective = DenoiserObjective(tiny_denoiser(), views, embeddings, neighbours, 0.0)
@@ -84,17 +69,6 @@ def test_the_network_sees_one_view_with_its_own_embedding_and_neighbours(data, m
     assert len(seen) > 1.5 * NUM_PICTURES
     again, _ = seen_by_the_network(monkeypatch, objective, rows)
     np.testing.assert_array_equal(again, x_0)
-
-
-@pytest.mark.parametrize("dropout, low, high", [(0.0, 0, 0), (0.3, 0.2, 0.4), (1.0, 1, 1)])
-def test_conditions_are_dropped_whole(data, monkeypatch, dropout, low, high):
-    views, embeddings, neighbours = data
-    objective = DenoiserObjective(tiny_denoiser(), views, embeddings, neighbours, dropout)
-    _, condition = seen_by_the_network(monkeypatch, objective, list(range(NUM_PICTURES)) * 40)
-    no_query = (condition.query == 0).all(-1)
-    no_neighbours = (condition.neighbours == 0).all(-1)
-    assert torch.equal(no_query[:, None].expand(-1, K), no_neighbours)  # the query and all neighbours, or none of them
-    assert low <= no_query.float().mean() <= high
 
 
 def test_the_loss_depends_on_the_generator_alone(data):

@@ -76,14 +76,6 @@ def test_the_network_sees_one_view_in_minus_1_to_1_with_its_own_embedding_and_ne
     np.testing.assert_array_equal(again, x_0)
 
 
-@pytest.mark.parametrize("dropout, low, high", [(0.0, 0, 0), (0.3, 0.2, 0.4), (1.0, 1, 1)])
-def test_conditions_are_dropped_whole(data, monkeypatch, dropout, low, high):
-    _, condition = seen_by_the_network(monkeypatch, UnetObjective(tiny_unet(), *data, dropout), list(range(11)) * 40)
-    no_query = (condition.query == 0).all(-1)
-    assert torch.equal(no_query[:, None].expand(-1, K), (condition.neighbours == 0).all(-1))
-    assert low <= no_query.float().mean() <= high
-
-
 def test_pictures_of_other_views_are_refused(data):
     pictures, *others = data
     with pytest.raises(ValueError, match=r"pictures \(1, 11, 4, 4, 3\) and queries \(2, 11, 5\) are not of the same"):
