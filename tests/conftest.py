@@ -2,12 +2,15 @@
 
 import sys
 
+import hypothesis
 import jaxtyping
 import pytest
 import torch
 
 _hook = jaxtyping.install_import_hook("kdlib", "beartype.beartype")
 torch.set_num_threads(1)
+hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is no error
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)

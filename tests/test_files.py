@@ -1,16 +1,13 @@
 """kdlib.files, kdlib.weights and kdlib.types: files are whole or not there, damage is named, hashes see every byte."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from kdlib import files, weights
-from kdlib.types import Embeddings, Generation
+from kdlib.types import Embeddings
 from tests import processes
 
 
@@ -284,8 +281,3 @@ def test_hash_sees_names_shapes_types_and_bytes_but_not_order():
 def test_embeddings_must_fit_their_ids():
     with pytest.raises(ValueError, match=r"shape \(3, 5\) do not fit 2 ids"):
         Embeddings(np.ones((3, 5)), np.array(["a", "b"]), "enc")
-
-
-def test_a_generation_is_only_what_it_was_given():
-    out = Generation("a cat", [Image.new("RGB", (2, 2))], [], seed=3)
-    assert out.settings == {} and json.dumps(out.settings) == "{}"

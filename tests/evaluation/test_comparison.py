@@ -11,7 +11,6 @@ from PIL import Image
 from kdlib.data.stickers import in_domain_rows
 from kdlib.evaluation import comparison as experiments
 from kdlib.evaluation.comparison import (
-    LOWER_IS_BETTER,
     MEASURES,
     against,
     claim,
@@ -29,7 +28,6 @@ from kdlib.evaluation.comparison import (
 )
 from kdlib.evaluation.judge import Judge
 from kdlib.evaluation.metrics import Interval, cmmd, fit_gaussian, frechet_distance
-from kdlib.experiments.paper import PAPER_FID, PAPER_FID_BY_SHARE
 from kdlib.retrieval.embeddings import nested_subsets
 from kdlib.types import Embeddings
 
@@ -145,12 +143,6 @@ def test_the_in_domain_index_has_held_out_concepts_in_foreign_styles_only():
             ("test", "openmoji", "", True), ("test", "openmoji", "dark", False), ("train", "noto", "dark", False)]
     stickers = pd.DataFrame([row[:3] for row in rows], columns=["split", "style", "skin_tone"])
     assert in_domain_rows(stickers).tolist() == [row[3] for row in rows]
-
-
-def test_the_paper_s_numbers():
-    assert list(PAPER_FID_BY_SHARE.items()) == [(0.1, 13.92), (0.3, 13.85), (0.5, 13.72), (0.7, 13.65), (1.0, 12.5)]
-    assert PAPER_FID == {"ours": 12.5, "self_attention": 18.3, "cross_attention": 22.4, "no_knn": 32.8, "concat": 34.1}
-    assert list(PAPER_FID.values()) == sorted(PAPER_FID.values()) and set(LOWER_IS_BETTER) < set(MEASURES)
 
 
 def test_intervals_are_written_and_shown():

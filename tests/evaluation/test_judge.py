@@ -14,6 +14,7 @@ from kdlib.data.augment import augment
 from kdlib.data.pixels import normalise_pixels
 from kdlib.evaluation import judge as judging
 from kdlib.evaluation.judge import FEATURE_DIM, TEXT_DIM, Judge, held_out_pictures, verdicts
+from kdlib.params import load_params
 from kdlib.training import judge as training
 from kdlib.training.judge import JudgeObjective, train_judge
 from kdlib.training.loop import step_generator
@@ -236,10 +237,19 @@ def test_training_goes_on_from_its_checkpoint(monkeypatch, tmp_path):
     assert train_judge(table, pictures, tmp_path, **options).step.tolist() == [1, 2]
 
 
-def test_the_judge_is_another_network_and_seed_than_the_encoder():
-    from kdlib.params import load_params
-
+def test_the_judge_is_another_network_than_the_encoder():
     params = load_params()
     for preset in params["presets"]:
         assert params[preset]["judge"]["backbone"] != params[preset]["encoder"]["vision_model"]
-    assert training.SEED_SHIFT > 0
+
+
+def test_weights_and_steps_have_another_seed_than_the_encoder_s(monkeypatch, tmp_path):
+    seeds = []
+    monkeypatch.setattr(training, "text_features", unit_texts)
+    monkeypatch.setattr(training, "seed_weights", seeds.append)
+    monkeypatch.setattr(training, "train", lambda objective, num_rows, settings, folder: pd.DataFrame(
+        seeds.append(settings.seed)))
+    table = table_of(10, 3).assign(title=lambda t: t.concept)
+    train_judge(table, np.zeros((len(table), SIZE, SIZE, 3), np.uint8), tmp_path, backbone=BACKBONE, batch_size=5,
+                num_steps=2, learning_rate=1e-3, seed=3)
+    assert len(seeds) == 2 and 3 not in seeds
