@@ -9,15 +9,15 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from accelerate.utils import broadcast
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from kdlib.data.augment import shift_and_mirror
 from kdlib.data.pixels import normalise_pixels
 from kdlib.encoder import Encoder
 from kdlib.files import array_hash
 from kdlib.models.discrete.tokenizer import Tokenizer, TokenizerConfig
+from kdlib.training.critic import EarlyFeatures, hinge_terms, make_critic
 from kdlib.training.loop import TrainSettings, seed_weights, train
 
 COMMITMENT, SQUARED, PERCEPTUAL, ADVERSARIAL = 0.25, 4.0, 0.2, 0.02
@@ -62,11 +62,9 @@ class TokenizerObjective(nn.Module):
                 "psnr_db": -10 * (F.mse_loss(copies.detach(), images) / 4).log10()}
 
     def adversarial(self, copies: Tensor, images: Tensor) -> dict[str, Tensor]:
-        """Hinge losses; the tokenizer's term sees a critic whose weights are constants."""
-        frozen = {name: value.detach() for name, value in self.critic.named_parameters()}
-        return {"tokenizer": -ADVERSARIAL * functional_call(self.critic, frozen, copies).float().mean(),
-                "critic": (F.relu(1 - self.critic(images).float()).mean()
-                           + F.relu(1 + self.critic(copies.detach()).float()).mean()) / 2}
+        """The two players' terms; the tokenizer's is a small part of its loss."""
+        player, critic = hinge_terms(self.critic, copies, images)
+        return {"tokenizer": ADVERSARIAL * player, "critic": critic}
 
     @torch.no_grad()
     def revive(self, latents: Tensor, codes: Int[Tensor, "batch positions"], generator: torch.Generator) -> None:
@@ -81,38 +79,6 @@ class TokenizerObjective(nn.Module):
         chosen = torch.randperm(len(spots), generator=generator)[:len(dead)].to(spots.device)
         self.tokenizer.network.quantize.embedding.weight[dead[:len(chosen)]] = spots[chosen]
         self.usage[dead[:len(chosen)]] = fair
-
-
-class EarlyFeatures(nn.Module):
-    """Stem and first stage of the encoder's image tower, frozen: a perceptual distance without a download."""
-
-    def __init__(self, encoder: Encoder):
-        super().__init__()
-        trunk = encoder.model.visual.trunk
-        self.stages = nn.ModuleList([nn.Sequential(trunk.conv1, trunk.bn1, trunk.act1, trunk.maxpool), trunk.layer1])
-        self.stages.requires_grad_(False)
-
-    def distance(self, copies: Float[Tensor, "batch 3 height width"],
-                 images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, ""]:
-        """Mean squared difference of channel-normalised features (as LPIPS does, unweighted)."""
-        self.stages.eval()
-        total = copies.new_zeros(())
-        ours, theirs = copies, images
-        for stage in self.stages:
-            ours = stage(ours)
-            with torch.no_grad():
-                theirs = stage(theirs)
-            total = total + (F.normalize(ours.float(), dim=1) - F.normalize(theirs.float(), dim=1)).pow(2).sum(1).mean()
-        return total
-
-
-def make_critic(width: int = 32) -> nn.Sequential:
-    """A small patch discriminator (Esser et al., 2021): one score for each overlapping patch."""
-    return nn.Sequential(
-        nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2),
-        nn.Conv2d(width, 2 * width, 4, 2, 1), nn.GroupNorm(8, 2 * width), nn.LeakyReLU(0.2),
-        nn.Conv2d(2 * width, 4 * width, 4, 2, 1), nn.GroupNorm(8, 4 * width), nn.LeakyReLU(0.2),
-        nn.Conv2d(4 * width, 1, 3, 1, 1))
 
 
 def train_tokenizer(pictures: np.ndarray, encoder: Encoder, folder: str | Path, *, num_codes: int, code_dim: int,
