@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
+from kdlib.data.drawings import render
 from kdlib.data.pixels import normalise_pixels
-from kdlib.data.stickers import render
 from kdlib.encoder import Encoder
 from kdlib.files import array_hash
 from kdlib.models.superres import Upsampler, UpsamplerConfig

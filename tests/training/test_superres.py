@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kdlib.data.stickers import rasterise
+from kdlib.data.drawings import rasterise
 from kdlib.encoder import Encoder
 from kdlib.encoder.encoder import StickerPreprocess, build_sticker_clip
 from kdlib.encoder.text_tower import sticker_tokenizer
