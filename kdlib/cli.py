@@ -23,6 +23,8 @@ class Commands(TyperGroup):
     """The commands; where their help can't be printed, that is one line, too."""
 
     def main(self, *args, **kwargs):
+        if sys.getfilesystemencoding() != "utf-8":  # by this locale, names would be read as others than libraries write
+            os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {"PYTHONUTF8": "1"})
         try:
             with clear_errors():
                 return super().main(*args, **kwargs)

@@ -93,6 +93,19 @@ def test_a_search_engine_serves_as_database(kd, tmp_path):
     assert not (tmp_path / "b.png").exists()
 
 
+def test_of_what_an_engine_finds_a_licence_may_leave_fewer_than_k(kd, tmp_path):
+    """Three red apples are found, one of them under this licence; the preset's k is 2."""
+    stickers = table()
+    stickers.loc[stickers["id"] != "b:apple", "licence"] = "CC0-1.0"
+    stickers.to_parquet(tmp_path / "data" / "stickers.parquet")
+    found = ["generate", "a red apple", "--out", "a.png", "--engine", "stickers", "--licence"]
+    result = kd(*found, "MIT")
+    assert result.exit_code == 0 and '"a red apple" was made from these 1 pictures:' in result.stdout
+    assert "author of b" in result.stdout
+    assert '"a red apple" was made from these 2 pictures:' in kd(*found, "CC0-1.0").stdout
+    assert "--k = 2 is more than the index can give: it has 1 pictures" in kd(*found, "MIT", "--k", 2).stderr
+
+
 def test_the_engine_on_the_network_only_when_asked_for(kd, tmp_path, monkeypatch):
     monkeypatch.setattr(openverse, "OpenverseEngine", lambda: Colours("red", "lime", "blue"))
     result = kd("generate", "red", "--out", "a.png", "--engine", "openverse", "--k", 3)

@@ -1,5 +1,6 @@
 """`kd` runs the code of the checkout that it is called in and from, or says that it would not."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -59,3 +60,11 @@ def test_a_compendium_without_code_of_its_own_and_no_compendium_at_all(tmp_path,
     (tmp_path / "params.yaml").unlink()
     monkeypatch.setattr(params, "__file__", str(tmp_path / "lib" / "kdlib" / "params.py"))
     console.check_own_code(Path("kd"))
+
+
+def test_names_are_utf_8_whatever_the_locale(tmp_path):
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0",
+                                "PYTHONPATH": str(CODE.parent)}
+    done = subprocess.run([sys.executable, "-m", "kdlib.cli", "index", "ü", "--out", "o"], cwd=tmp_path,
+                          env=environment, capture_output=True, encoding="utf-8")
+    assert done.returncode == 2 and done.stderr == "kd: ü is no folder of pictures\n"
