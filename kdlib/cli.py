@@ -80,6 +80,7 @@ def generate(prompt: Prompt,
         check_out(out, num_images)
         check_preset(preset)
         check_engine(engine, index)
+        choose_threads(num_candidates or num_images)
         from kdlib.artifacts import default_preset
         from kdlib.pipeline import load_pipeline
         from kdlib.retrieval import open_index

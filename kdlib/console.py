@@ -13,8 +13,19 @@ from pathlib import Path
 
 import typer
 
+SMALL_BATCH = 8  # pictures
 ARGUMENTS = ("k", "num_images", "num_candidates", "guidance_scale", "num_steps", "seed", "bytes_per_vector",
              "num_pairs")
+
+
+def choose_threads(num_pictures: int) -> None:
+    """One thread for a batch so small that two don't pay; to be called before PyTorch is imported.
+
+    On two cores one thread drew 1, 2, 4 and 8 pictures in 0.6, 0.6, 0.9 and 1.0 of the time that two took (16 in 1.2).
+    The user's own OMP_NUM_THREADS stays.
+    """
+    if num_pictures <= SMALL_BATCH:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @contextmanager
@@ -35,8 +46,10 @@ def clear_errors(k: str = "--k") -> Iterator[None]:
         told = f"the output can't be written ({error})" if full else str(error)
         typer.echo(f"kd: {printable(as_typed(' '.join(told.split()), k))}", err=True)
         raise typer.Exit(2) from None
-    except (MemoryError, RuntimeError) as error:  # PyTorch's is the latter
-        if isinstance(error, RuntimeError) and not re.search("allocate memory|out of memory", str(error)):
+    except (MemoryError, RuntimeError) as error:
+        from kdlib.files import is_out_of_memory  # not before a command has something to do
+
+        if not is_out_of_memory(error):
             raise
         typer.echo("kd: memory has run out; ask for fewer pictures at once", err=True)
         raise typer.Exit(2) from None

@@ -275,3 +275,9 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, or PyTorch by a RuntimeError of its own, could not get memory."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and bool(re.search("allocate memory|out of memory", str(error))))

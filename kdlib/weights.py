@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from kdlib.files import Kind, atomic_file, atomic_folder, read_json, write_json
+from kdlib.files import Kind, atomic_file, atomic_folder, is_out_of_memory, read_json, write_json
 
 MAX_SIZE = 2 ** 20  # of a number in a config
 MODEL_FILES = frozenset({"config.json", "model.safetensors"})
@@ -68,12 +68,14 @@ def load_model(folder: str | Path, kind: str) -> tuple[dict, dict]:
 
 @contextmanager
 def fitting(folder: str | Path, config: dict) -> Iterator[None]:
-    """Around the making of a model from what `load_model` gave: whatever fails there is a ValueError that names it."""
+    """Around the making of a model from what `load_model` gave: a ValueError names it, unless memory runs out."""
     if large := [name for name, value in config.items() if isinstance(value, int | float) and not value < MAX_SIZE]:
         raise ValueError(f"{folder}/config.json says {large[0]} = {config[large[0]]}, which no model has; restore it")
     try:
         yield
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise ValueError(f"the {config['kind']} in {folder} does not fit this kdlib ({why}); restore it, or train it "
                          "again") from error

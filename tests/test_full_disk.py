@@ -21,7 +21,7 @@ from kdlib.retrieval.engines import write_database
 from kdlib.retrieval.own_pictures import save_report
 from kdlib.training.views import Views
 from kdlib.types import Embeddings
-from kdlib.weights import save_model, save_tensors
+from kdlib.weights import fitting, save_model, save_tensors
 from tests.retrieval.test_engines import table
 
 LIMIT_BYTES = 8000
@@ -88,3 +88,10 @@ def test_memory_that_has_run_out(error, capsys):
     assert capsys.readouterr().err == "kd: memory has run out; ask for fewer pictures at once\n"
     with pytest.raises(RuntimeError, match="a bug"), console.clear_errors():
         raise RuntimeError("a bug")
+
+
+def test_memory_that_runs_out_while_a_model_is_loaded_is_no_damage(tmp_path):
+    with pytest.raises(MemoryError), fitting(tmp_path, {"kind": "tokenizer"}):
+        raise MemoryError
+    with pytest.raises(ValueError, match="does not fit this kdlib"), fitting(tmp_path, {"kind": "tokenizer"}):
+        raise RuntimeError("size mismatch")
