@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from kdlib.ballot import ballot
-from kdlib.console import check_own_code, clear_errors, printable
+from kdlib.console import check_own_code, choose_threads, clear_errors, printable
 
 # Before PyTorch is imported: its threads then sleep while they wait, and leave the cores to other processes.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -113,6 +113,7 @@ def search(prompt: Prompt,
         check_request(num)
         check_prompt(prompt)
         check_preset(preset)
+        choose_threads(1)
         from kdlib.artifacts import default_preset, load_retrieval
 
         encoder, database, catalogue = load_retrieval(preset or default_preset(), index)
