@@ -1,0 +1,1 @@
+"""What the experiments share, and variants of the generator."""

@@ -1,0 +1,1 @@
+"""Networks and processes, and what a generator is conditioned on."""

@@ -1,0 +1,1 @@
+"""How everything is trained: one loop, and an objective a file."""

@@ -123,7 +123,7 @@ def test_two_workers_write_what_one_process_writes(tmp_path, shards, one_process
 
 def test_a_worker_killed_midway_loses_nothing(tmp_path, shards, one_process):
     (tmp_path / "trap").touch()
-    embed_shards(shards, partial(LoggedEncoder, tmp_path), tmp_path / "vectors", num_workers=2)
+    embed_shards(shards, partial(LoggedEncoder, tmp_path), tmp_path / "vectors", num_workers=1)
     assert (tmp_path / "sprung").is_file(), "no worker was killed"
     assert len((tmp_path / "log").read_text().splitlines()) == 5, "each shard is embedded once, the killed one as well"
     build_from_shards(tmp_path / "vectors", tmp_path / "index", "enc-1")
@@ -135,10 +135,10 @@ def test_finished_shards_are_not_embedded_again_and_bad_ones_stop_no_other(tmp_p
     shards[4].write_bytes(shards[4].read_bytes()[:700])
     encoder = partial(LoggedEncoder, tmp_path)
     with pytest.raises(ValueError, match="2 of 5 shards .*part-1.parquet: it has no column picture.*; .*part-4.tar: "):
-        embed_shards(shards, encoder, tmp_path / "vectors", num_workers=2)
+        embed_shards(shards, encoder, tmp_path / "vectors", num_workers=1)
     before = contents(tmp_path / "vectors")
     assert {name for name in before if name.endswith("parquet")} == {f"part-{n}.parquet" for n in (0, 2, 3)}
-    embed_shards([shards[0], shards[2], shards[3]], encoder, tmp_path / "vectors", num_workers=2)
+    embed_shards([shards[0], shards[2], shards[3]], encoder, tmp_path / "vectors", num_workers=1)
     assert contents(tmp_path / "vectors") == before and len((tmp_path / "log").read_text().splitlines()) == 3
 
 
@@ -168,7 +168,7 @@ def test_shards_filled_by_workers_and_merged_find_what_one_process_finds(tmp_pat
 
 
 def test_what_is_refused(tmp_path, shards):
-    embed = partial(embed_shards, make_encoder=ColourEncoder, out=tmp_path / "vectors")
+    embed = partial(embed_shards, make_encoder=ColourEncoder, out=tmp_path / "vectors", num_workers=1)
     for given, kind, message in [([], ValueError, "there are no shards"), ([tmp_path / "a.zip"], ValueError, "end in"),
                                  ([tmp_path / "no.tar"], FileNotFoundError, "there is no shard"),
                                  ([shards[0], shards[0]], ValueError, "have one name")]:

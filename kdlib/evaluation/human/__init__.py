@@ -1,0 +1,1 @@
+"""Human evaluation (paper section 6.1): ballots, and how they are counted."""

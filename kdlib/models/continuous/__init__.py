@@ -1,0 +1,1 @@
+"""The continuous backbone: a U-Net over pixels."""

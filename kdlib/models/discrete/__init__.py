@@ -1,0 +1,1 @@
+"""The discrete backbone: a transformer over the codes of a VQGAN."""
