@@ -40,12 +40,17 @@ def start(root: Path, command: str) -> subprocess.Popen:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(root),
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2)), "DVC_NO_ANALYTICS": "1",
         "DVC_SITE_CACHE_DIR": str(root.with_name(f"{root.name}-cache")), "HF_HUB_OFFLINE": "1"}
-    return subprocess.Popen(command, cwd=root, env=environment, shell=True, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT)
+    with output_of(root).open("w") as output:  # a pipe would be full, and hold a copy up while the other is waited for
+        return subprocess.Popen(command, cwd=root, env=environment, shell=True, stdout=output, stderr=subprocess.STDOUT)
 
 
-def finish(process: subprocess.Popen) -> str:
-    output, _ = process.communicate()
+def output_of(root: Path) -> Path:
+    return root.with_name(f"{root.name}.log")
+
+
+def finish(root: Path, process: subprocess.Popen) -> str:
+    process.wait()
+    output = output_of(root).read_text(encoding="utf-8", errors="replace")
     assert process.returncode == 0, output[-8000:]
     return output
 
@@ -57,8 +62,8 @@ def copies(tmp_path_factory):
     for root in roots:
         copy_tree(root)
     running = [start(root, f"dvc pull --quiet data.dvc && dvc repro {TARGET}") for root in roots]
-    for process in running:
-        finish(process)
+    for root, process in zip(roots, running, strict=True):
+        finish(root, process)
     return roots
 
 
@@ -92,6 +97,6 @@ def test_two_cold_runs_make_the_same_bytes(copies):
 
 def test_a_second_run_does_nothing(copies):
     before = (copies[0] / "dvc.lock").read_bytes()
-    output = finish(start(copies[0], f"dvc repro {TARGET}"))
+    output = finish(copies[0], start(copies[0], f"dvc repro {TARGET}"))
     assert "Running stage" not in output and "up to date" in output
     assert (copies[0] / "dvc.lock").read_bytes() == before
