@@ -26,6 +26,7 @@ from PIL import Image
 
 from kdlib.compendium.declared import declared_parameters, read_notebook, read_stage
 from kdlib.compendium.kernel import own_kernel, quiet_interrupt
+from kdlib.files import atomic_file
 from kdlib.params import find_root, load_preset
 
 METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -129,9 +130,8 @@ def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 def write_notebook(notebook: nbformat.NotebookNode, path: str | Path) -> None:
     """Writes a valid notebook atomically, as JupyterLab does."""
     nbformat.validate(notebook)
-    partial = Path(path).with_suffix(".partial")  # kdlib.files would do it, and load PyTorch for it
-    nbformat.write(notebook, partial)
-    os.replace(partial, path)
+    with atomic_file(path) as temporary:
+        nbformat.write(notebook, temporary)
 
 
 def clean_notebook(path: str | Path) -> None:

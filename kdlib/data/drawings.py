@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import resvg_py
+from jaxtyping import UInt8
 from PIL import Image
 from tqdm import tqdm
 
@@ -20,8 +21,8 @@ def render(svg: str, size_px: int) -> Image.Image:
     return canvas.convert("RGB")
 
 
-def rasterise(svgs: list[str], size_px: int) -> np.ndarray:
-    """Stickers as uint8 (num_pictures, size_px, size_px, 3) on white; all cores, with a progress bar."""
+def rasterise(svgs: list[str], size_px: int) -> UInt8[np.ndarray, "num_pictures {size_px} {size_px} 3"]:
+    """Stickers on white, in the order of their texts; all cores, with a progress bar."""
     pictures = np.empty((len(svgs), size_px, size_px, 3), np.uint8)
 
     def draw(row: int) -> None:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from kdlib.data.catalogue import Catalogue, folder_catalogue, thumbnail
 from kdlib.data.credits import CREDITS, read_credits
 from kdlib.data.folder import TOLD_FORMATS, Skipped, id_of, list_files, read_pictures
-from kdlib.files import PARTIAL, atomic_file, check_file, check_place, locked
+from kdlib.files import PARTIAL, atomic_file, check_file, check_place, foreign_entry, locked
 from kdlib.types import Embeddings
 
 COLUMNS = ["id", "reason", "digest", "thumbnail", "vector"]  # of a shard; a file with a reason to skip it has no more
@@ -165,7 +165,7 @@ def own_workspace(folder: str | Path) -> Iterator[Path]:
                 for path in folder.iterdir():
                     if SHARD.fullmatch(path.name):
                         path.unlink()
-                    elif PARTIAL.fullmatch(path.name):
+                    elif is_left_over(path):
                         shutil.rmtree(path, ignore_errors=True)
             finally:
                 (folder / LOCK).unlink(missing_ok=True)
@@ -175,6 +175,13 @@ def own_workspace(folder: str | Path) -> Iterator[Path]:
         raise ValueError(f"another process works in {folder}; wait for its end") from None
 
 
+def is_left_over(path: Path) -> bool:
+    """Whether this is what a process that was killed wrote a batch in, and holds nothing else."""
+    batch = path.name.removeprefix(".").rsplit(".", 2)[0]
+    return bool(PARTIAL.fullmatch(path.name) and SHARD.fullmatch(batch)) and path.is_dir() and not path.is_symlink() \
+        and foreign_entry(path, {batch}) is None
+
+
 def check_workspace(folder: Path) -> None:
     """Raises ValueError or OSError for a workspace that can't be had, or holds what `embed_folder` doesn't write."""
     check_place(folder)
@@ -182,7 +189,7 @@ def check_workspace(folder: Path) -> None:
         raise ValueError(f"{folder} is no folder, and work is to be kept in one of this name; move it away")
     strange = [path.name for path in folder.glob("*") if not (
         (SHARD.fullmatch(path.name) or path.name == LOCK) and path.is_file()
-        or PARTIAL.fullmatch(path.name) and path.is_dir())]
+        or is_left_over(path))]
     if strange:
         raise ValueError(f"{folder} holds {min(strange)}, and work is to be kept in it; move that away")
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -255,8 +254,6 @@ class Run:
 
     def restore(self) -> None:
         """Goes on from the checkpoint if there is one of this very run; another run's is left unused."""
-        for left_by_a_kill in self.folder.glob(f".{CHECKPOINT_FILE}.*"):
-            shutil.rmtree(left_by_a_kill)
         if not (self.folder / CHECKPOINT_FILE).is_file():
             return
         tensors, metadata = load_tensors_and_metadata(self.folder / CHECKPOINT_FILE)

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from accelerate.utils import broadcast
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from kdlib.data.augment import shift_and_mirror
@@ -61,7 +61,8 @@ class TokenizerObjective(nn.Module):
         return {"loss": loss, "reconstruction": terms["reconstruction"].detach(),
                 "psnr_db": -10 * (F.mse_loss(copies.detach(), images) / 4).log10()}
 
-    def adversarial(self, copies: Tensor, images: Tensor) -> dict[str, Tensor]:
+    def adversarial(self, copies: Float[Tensor, "batch 3 height width"],
+                    images: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
         """The two players' terms; the tokenizer's is a small part of its loss."""
         player, critic = hinge_terms(self.critic, copies, images)
         return {"tokenizer": ADVERSARIAL * player, "critic": critic}

@@ -241,3 +241,10 @@ from kdlib.compendium import figures
 print(sys.flags.optimize, sys.flags.utf8_mode, len(tempfile.gettempdir()) < 80, matplotlib.rcParams["font.size"])"""
     ran = read_notebook(run_notebook(make_notebook(root, asked), "toy", root))
     assert ran.cells[2].outputs[0].text == "0 1 True 10.0\n"
+
+
+def test_a_file_beside_a_notebook_is_not_taken_for_a_half_written_one(tmp_path):
+    (tmp_path / "a.partial").write_text("mine")
+    write_notebook(nbformat.v4.new_notebook(), tmp_path / "a.ipynb")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ipynb", "a.partial"]
+    assert (tmp_path / "a.partial").read_text() == "mine"

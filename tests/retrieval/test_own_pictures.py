@@ -12,7 +12,7 @@ from PIL import Image
 from kdlib.data.credits import read_credits
 from kdlib.data.folder import Skipped, read_picture
 from kdlib.retrieval import build_index, open_index, own_pictures
-from kdlib.retrieval.own_pictures import embed_folder, look_ahead, save_report
+from kdlib.retrieval.own_pictures import embed_folder, look_ahead, own_workspace, save_report
 from tests import processes
 
 COLOURS = ["red", "lime", "blue", "yellow", "cyan", "magenta", "black", "white", "orange", "purple", "brown"]
@@ -267,3 +267,12 @@ def test_looking_ahead_is_map_and_bounded(num_items):
     for count, result in enumerate(results):
         assert result == -count and len(taken) <= count + 3
     assert taken == list(range(num_items))
+
+
+def test_a_folder_that_only_looks_like_a_half_written_batch_is_refused(tmp_path):
+    batch = f".{'0' * 64}.parquet.abcdefgh.partial"
+    (tmp_path / "work" / batch).mkdir(parents=True)
+    (tmp_path / "work" / batch / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match="work is to be kept in it; move"), own_workspace(tmp_path / "work"):
+        pass
+    assert (tmp_path / "work" / batch / "mine.txt").read_text() == "mine"

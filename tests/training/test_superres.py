@@ -6,9 +6,6 @@ import torch
 import torch.nn.functional as F
 
 from kdlib.data.drawings import rasterise
-from kdlib.encoder import Encoder
-from kdlib.encoder.encoder import StickerPreprocess, build_sticker_clip
-from kdlib.encoder.text_tower import sticker_tokenizer
 from kdlib.models.superres import Upsampler, UpsamplerConfig
 from kdlib.training import superres
 from kdlib.training.loop import step_generator
@@ -17,12 +14,6 @@ from kdlib.training.superres import MAX_NOISE, UpsamplerObjective, crop, train_u
 SVGS = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">'
         f'<path d="M{x} {y}h7v5h-7z" fill="{colour}"/></svg>'
         for x, y, colour in [(1, 2, "red"), (6, 9, "#00f"), (8, 3, "#0a0"), (2, 8, "#222"), (4, 5, "purple")]]
-
-
-@pytest.fixture(scope="module")
-def encoder():
-    torch.manual_seed(0)
-    return Encoder(build_sticker_clip("resnet10t", 32), StickerPreprocess(32), sticker_tokenizer(), "sticker/resnet10t")
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,6 @@ import torch.nn.functional as F
 
 from kdlib.data.augment import shift_and_mirror
 from kdlib.data.pixels import normalise_pixels
-from kdlib.encoder import Encoder
-from kdlib.encoder.encoder import StickerPreprocess, build_sticker_clip
-from kdlib.encoder.text_tower import sticker_tokenizer
 from kdlib.evaluation.metrics import psnr_db
 from kdlib.models.discrete.tokenizer import (
     Tokenizer,
@@ -31,12 +28,6 @@ from kdlib.training.tokenizer import (
 )
 
 NUM_CODES, CODE_DIM = 11, 5
-
-
-@pytest.fixture(scope="module")
-def encoder():
-    torch.manual_seed(0)
-    return Encoder(build_sticker_clip("resnet10t", 32), StickerPreprocess(32), sticker_tokenizer(), "sticker/resnet10t")
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import krippendorff
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Integer
 from scipy.stats import binomtest
 
 from kdlib.evaluation.human.ballot import OURS
@@ -74,7 +75,7 @@ def tally(given: pd.DataFrame, ids: pd.Series) -> pd.DataFrame:
     return pd.crosstab(given.id, given.vote).reindex(index=ids, columns=[OURS, "theirs", "neither"], fill_value=0)
 
 
-def wilson(won: np.ndarray) -> Interval | None:
+def wilson(won: Bool[np.ndarray, " pairs"]) -> Interval | None:
     """The share of True with its 95% interval (Wilson, 1927)."""
     if not len(won):
         return None
@@ -82,7 +83,8 @@ def wilson(won: np.ndarray) -> Interval | None:
     return Interval(found.statistic, *map(float, found.proportion_ci(0.95, method="wilson")))
 
 
-def share_of(ours: np.ndarray, theirs: np.ndarray, seed: int) -> Interval | None:
+def share_of(ours: Integer[np.ndarray, " pairs"], theirs: Integer[np.ndarray, " pairs"],
+             seed: int) -> Interval | None:
     """sum(ours) / sum(ours + theirs) over pairs, with its bootstrap interval over pairs that have either."""
     some = ours + theirs > 0
     ours, both = ours[some], (ours + theirs)[some]

@@ -55,30 +55,13 @@ def is_sample(sample: object) -> bool:
 
 def from_sheet(folder: Path) -> Pictures:
     """`pictures_by_prompt` of a folder with a sheet."""
-    layout = read_json(folder / "pictures.json")
-    if not is_layout(layout):
-        raise ValueError(f"{folder}/pictures.json doesn't say what is where on a sheet; run its stage again")
     if not (folder / "pictures.png").is_file():
         raise FileNotFoundError(f"{folder / 'pictures.png'} is missing; run its stage again")
     try:
-        with Image.open(folder / "pictures.png") as page:
-            room = (page.width // layout["size_px"], page.height // layout["size_px"])
-        if room[0] < layout["columns"] or room[1] < -(-len(layout["prompts"]) // layout["columns"]):
-            raise ValueError(f"it has no room for {len(layout['prompts'])} cells of {layout['size_px']} px in "
-                             f"{layout['columns']} columns")
         cells = open_sheet(folder)
-    except (ValueError, OSError, SyntaxError) as error:
+    except (Image.DecompressionBombError, OSError, SyntaxError) as error:
         raise ValueError(f"{folder}/pictures.png holds no sheet of pictures: {error}; run its stage again") from error
     return {prompt: lambda cell=cell: cell for prompt, cell in cells.items()}
-
-
-def is_layout(layout: object) -> bool:
-    """Whether pictures.json has all that `save_sheet` writes, and nothing of another type."""
-    if not isinstance(layout, dict) or not isinstance(layout.get("prompts"), list):
-        return False
-    sizes = [layout.get(name) for name in ("size_px", "columns")]
-    return all(type(size) is int and size > 0 for size in sizes) and all(
-        isinstance(prompt, str) and prompt for prompt in layout["prompts"])
 
 
 def read(path: Path) -> Image.Image:

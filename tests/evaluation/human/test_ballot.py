@@ -159,8 +159,9 @@ def damage(folder, text):
     (lambda gan: (gan.parent / "flat" / "pictures.png").unlink(), r"flat/pictures.png is missing"),
     (lambda gan: (gan.parent / "flat" / "pictures.png").write_text("x"), r"flat/pictures.png holds no sheet"),
     (lambda gan: Image.new("RGB", (64, 24)).save(gan.parent / "flat" / "pictures.png"),
-     r"flat/pictures.png holds no sheet of pictures: it has no room for 30 cells of 8 px in 8 columns"),
-    (lambda gan: (gan.parent / "flat" / "pictures.json").write_text("{}"), r"flat/pictures.json doesn't say what"),
+     r"flat/pictures.png, 64 x 24 px, has no room for 30 cells of 8 px in 8 columns"),
+    (lambda gan: (gan.parent / "flat" / "pictures.json").write_text("{}"),
+     r"flat/pictures.json doesn't say size_px, columns and prompts"),
 ])
 def test_what_is_missing_or_damaged_is_named(methods, tmp_path, harm, message):
     harm(methods[1]["gan"])
