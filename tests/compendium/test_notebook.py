@@ -194,8 +194,9 @@ def test_a_stage_that_still_runs_is_not_run_beside_itself(root, monkeypatch, cap
 
 def test_ctrl_c_ends_a_stage_with_one_line(root):
     notebook = make_notebook(root, "import time; print('in'); time.sleep(60)")
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # tests in the background may ignore it
     running = subprocess.Popen([sys.executable, "-m", "kdlib.compendium.notebook", str(notebook), "toy"], text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heard)
     assert any(line.strip() == "in" for line in running.stderr)
     running.send_signal(signal.SIGINT)
     said = running.communicate()[1]
