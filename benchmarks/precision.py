@@ -3,7 +3,7 @@
     python -m benchmarks.precision [--preset cpu] [--out benchmarks/precision.csv]
 
 A processor that computes bfloat16 natively is faster with it, any other by far slower; that is how
-`kdlib.training.loop.native_precision` chooses. What a training sets up is left out: of the CPU time of several steps
+`kdlib.models.precision.native_precision` chooses. What a training sets up is left out: of the CPU time of several steps
 that of one is taken away.
 """
 
@@ -23,12 +23,12 @@ from benchmarks.machine import write_measured
 from kdlib.data import stickers as data
 from kdlib.data.drawings import rasterise
 from kdlib.encoder import Encoder
+from kdlib.models.precision import native_precision
 from kdlib.params import find_root, load_preset
 from kdlib.retrieval import Index
 from kdlib.training.denoiser import train_denoiser
 from kdlib.training.encoder import train_encoder
 from kdlib.training.judge import train_judge
-from kdlib.training.loop import native_precision
 from kdlib.training.tokenizer import train_tokenizer
 from kdlib.training.views import Views, view_neighbours
 from kdlib.types import Embeddings

@@ -15,9 +15,10 @@ hypothesis.settings.load_profile("any machine")
 
 @pytest.fixture(autouse=True)
 def float32(monkeypatch):
-    """Whatever trains in a test does so in float32, on every machine."""
-    if "kdlib.training.loop" in sys.modules:
-        monkeypatch.setattr("kdlib.training.loop.native_precision", lambda: "fp32")
+    """Whatever trains or draws in a test does so in float32, on every machine."""
+    for module in ("kdlib.training.loop", "kdlib.models.precision"):
+        if module in sys.modules:
+            monkeypatch.setattr(f"{module}.native_precision", lambda: "fp32")
 
 
 @pytest.fixture(scope="session")

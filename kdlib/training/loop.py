@@ -25,6 +25,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from kdlib.models.precision import native_precision
 from kdlib.weights import load_tensors_and_metadata, save_tensors, tensors_hash
 
 CHECKPOINT_FILE = "training.safetensors"
@@ -109,23 +110,6 @@ def train(objective: nn.Module, num_rows: int, settings: TrainSettings, checkpoi
     history = pd.DataFrame(run.history).drop(columns="count")
     history.attrs["precision"] = settings.precision
     return history
-
-
-def native_precision() -> str:
-    """"bf16" where this machine's GPU, or else its processor, computes bfloat16 natively; "fp32" elsewhere.
-
-    Emulated, bfloat16 takes ten to a hundred times as long: on a processor with AVX2 alone, say. So what a training
-    gives is the same to the byte on machines of one class only.
-    """
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if processor_features() & {"avx512_bf16", "amx_bf16", "bf16"} else "fp32"
-
-
-def processor_features() -> set[str]:
-    """What the processor says that it can do, in Linux's words (x86: flags, ARM: Features)."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return {word for line in lines if line.startswith(("flags", "Features")) for word in line.partition(":")[2].split()}
 
 
 def checked_precision(precision: str) -> str:

@@ -6,12 +6,13 @@ colours is another picture: f_img and the neighbours are found anew, so conditio
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+import pandas as pd
+from jaxtyping import Float, Float16, Int32, UInt8
 
 from kdlib.data.augment import change
 from kdlib.encoder import Encoder
@@ -28,7 +29,7 @@ class Views:
     """Equally good views of the same pictures, in the same order; the first two are plain and mirrored.
 
     codes    (num_views, num_pictures, positions) integers: the tokenizer's E
-    vectors  (num_views, num_pictures, dim) float16 unit vectors: f_img
+    vectors  (num_views, num_pictures, dim) float16 unit vectors: f_img, or what a generator is told instead
     """
 
     codes: np.ndarray
@@ -60,16 +61,59 @@ def view_pictures(pictures: UInt8[np.ndarray, "pictures height width 3"], num_ch
 
 
 def make_views(tokenizer: Tokenizer, encoder: Encoder, pictures: UInt8[np.ndarray, "pictures height width 3"],
-               codes: Integer[np.ndarray, "2 pictures positions"], num_changed: int, seed: int) -> Views:
-    """Two views, plain and mirrored, whose codes are given, and `num_changed` more by `change`."""
-    all_codes, vectors = list(codes), []
-    for number, view in enumerate(view_pictures(pictures, num_changed, seed)):
-        if number >= len(codes):
-            all_codes.append(encode_view(tokenizer, view))
+               num_changed: int, seed: int) -> Views:
+    """Two views, plain and mirrored, and `num_changed` more by `change`."""
+    codes, vectors = [], []
+    for view in view_pictures(pictures, num_changed, seed):
+        codes.append(encode_view(tokenizer, view))
         vectors.append(encoder.encode_images(view))
-    return Views(np.stack(all_codes), np.stack(vectors).astype(np.float16))
+    return Views(np.stack(codes), np.stack(vectors).astype(np.float16))
 
 
-def view_neighbours(index: Index, views: Views, k: int, left_out: list) -> np.ndarray:
-    """knn_img(view, k) as ids (num_views, num_pictures, k); `left_out` is `Index.search`'s `exclude`, for a picture."""
-    return np.stack([index.search(vectors.astype(np.float32), k, exclude=left_out).ids for vectors in views.vectors])
+def with_style_lessons(views: Views, styles: Sequence[str]) -> Views:
+    """The views, and all of them a second time as lessons in following a style: with queries that don't tell it.
+
+    styles  (num_pictures,) the set that each picture is of; no text is needed for that
+
+    A picture's embedding tells its style, so a generator that has it needs no neighbours to know in which hand to draw.
+    A text's tells none. In the second half the query is therefore `without_style`, and `lesson_neighbours` finds its
+    neighbours among pictures of its own style alone: what they have in common is what to draw.
+    """
+    queries = without_style(views.vectors.astype(np.float32), styles).astype(np.float16)
+    return Views(np.concatenate([views.codes, views.codes]), np.concatenate([views.vectors, queries]))
+
+
+def without_style(vectors: Float[np.ndarray, "views pictures dim"],
+                  styles: Sequence[str]) -> Float[np.ndarray, "views pictures dim"]:
+    """Unit vectors, each moved by what the mean of its style differs from the mean of all."""
+    styles, moved = np.asarray(styles), vectors + vectors.mean((0, 1))
+    for style in np.unique(styles):
+        moved[:, styles == style] -= vectors[:, styles == style].mean((0, 1))
+    return moved / np.linalg.norm(moved, axis=-1, keepdims=True)
+
+
+def lesson_neighbours(index: Index, lessons: Views, k: int, left_out: list,
+                      styles: Sequence[str]) -> Int32[np.ndarray, "views pictures k"]:
+    """Neighbours of what `with_style_lessons` made: of the first half among all, of the second in each one's style."""
+    plain, style = np.split(lessons.vectors, 2)
+    return np.concatenate([view_neighbours(index, plain, k, left_out),
+                           style_neighbours(index, style, k, left_out, styles)])
+
+
+def view_neighbours(index: Index, queries: Float16[np.ndarray, "views pictures dim"], k: int,
+                    left_out: list) -> Int32[np.ndarray, "views pictures k"]:
+    """knn_img(view, k) as rows of the index; `left_out` is `Index.search`'s `exclude`, for each picture."""
+    rows = pd.Index(index.ids)
+    found = [index.search(vectors.astype(np.float32), k, exclude=left_out).ids for vectors in queries]
+    return np.stack([rows.get_indexer(ids.ravel()).reshape(ids.shape) for ids in found]).astype(np.int32)
+
+
+def style_neighbours(index: Index, queries: Float16[np.ndarray, "views pictures dim"], k: int, left_out: list,
+                     styles: Sequence[str]) -> Int32[np.ndarray, "views pictures k"]:
+    """The same among the pictures of each picture's own style; `styles` are those of the index's rows."""
+    styles, neighbours = np.asarray(styles), np.empty((*queries.shape[:2], k), np.int32)
+    for style in np.unique(styles):
+        mine = styles == style
+        own = [left_out[row] for row in np.flatnonzero(mine)]
+        neighbours[:, mine] = view_neighbours(index.where(mine), queries[:, mine], k, own)
+    return neighbours

@@ -29,7 +29,6 @@ from kdlib.weights import load_tensors_and_metadata, save_tensors
 from tests import processes
 
 NUM_ROWS = 11
-NATIVE_PRECISION = training.native_precision  # the fixture of conftest.py puts another in its place
 
 
 def settings_of(**changes):
@@ -202,19 +201,6 @@ def test_training_lowers_the_loss_and_leaves_frozen_weights(tmp_path):
 
 
 # --- precision -----------------------------------------------------------------------------------------------------
-
-@pytest.mark.parametrize("features, wanted", [
-    ({"avx2", "fma"}, "fp32"), ({"avx2", "avx512f"}, "fp32"), ({"avx512f", "avx512_bf16"}, "bf16"),
-    ({"amx_tile", "amx_bf16"}, "bf16"), ({"asimd", "bf16"}, "bf16")])
-def test_bfloat16_is_taken_where_the_processor_has_it(features, wanted, monkeypatch):
-    monkeypatch.setattr(training, "processor_features", lambda: features)
-    assert NATIVE_PRECISION() == wanted
-
-
-def test_the_processor_tells_what_it_can_do():
-    known = {"fpu", "sse2", "fp", "asimd"}
-    assert training.processor_features() & known
-
 
 @pytest.mark.parametrize("asked, native, wanted", [(None, "fp32", "fp32"), (None, "bf16", "bf16"),
                                                    ("fp32", "bf16", "fp32"), ("bf16", "fp32", "bf16")])

@@ -13,7 +13,6 @@ from kdlib.evaluation.metrics import psnr_db
 from kdlib.models.discrete.tokenizer import (
     Tokenizer,
     TokenizerConfig,
-    encode_pictures,
     encode_view,
     reconstruct_pictures,
 )
@@ -225,13 +224,11 @@ def test_a_perfect_copy_has_a_finite_psnr(objective, pictures):
     assert np.array_equal(again, copies) and psnr[0] == pytest.approx(10 * np.log10(255 ** 2 / 1e-3))
 
 
-def test_encode_pictures_as_drawn_and_mirrored(objective, pictures):
+def test_pictures_are_encoded_in_batches_as_at_once(objective, pictures):
     tokenizer = objective.tokenizer.eval()
-    codes = encode_pictures(tokenizer, pictures)
-    assert codes.shape == (2, 8, 16) and codes.dtype == np.uint16
-    for both, view in zip(codes, (pictures, pictures[:, :, ::-1].copy()), strict=True):
-        np.testing.assert_array_equal(both, tokenizer.encode(normalise_pixels(torch.from_numpy(view))))
-        np.testing.assert_array_equal(both, encode_view(tokenizer, view, batch_size=3))
+    codes = encode_view(tokenizer, pictures, batch_size=3)
+    assert codes.shape == (8, 16) and codes.dtype == np.uint16
+    np.testing.assert_array_equal(codes, tokenizer.encode(normalise_pixels(torch.from_numpy(pictures))))
 
 
 # --- tiny runs -----------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from kdlib.models.condition import Condition
 from kdlib.models.discrete.denoiser import ConditionedDenoiser
 from kdlib.models.discrete.process import sample_ancestral
 from kdlib.models.discrete.tokenizer import Tokenizer
+from kdlib.models.precision import native_autocast
 
 
 class DiscreteBackbone(nn.Module):
@@ -41,11 +42,11 @@ class DiscreteBackbone(nn.Module):
     def draw(self, condition: Condition, num_steps: int, guidance_scale: float,
              generator: torch.Generator) -> list[Image.Image]:
         """Lines 5 to 11 of algorithm 2; num_steps is at most the denoiser's N. A bar on stderr shows the steps."""
-        config = self.denoiser.config
-        codes = sample_ancestral(self.denoiser, self.denoiser.schedule,
-                                 condition.to(next(self.denoiser.parameters()).device), config.num_codes,
-                                 config.num_positions, num_steps, guidance_scale=guidance_scale, generator=generator,
-                                 progress=True)
+        config, device = self.denoiser.config, next(self.denoiser.parameters()).device
+        with native_autocast(device):
+            codes = sample_ancestral(self.denoiser, self.denoiser.schedule, condition.to(device), config.num_codes,
+                                     config.num_positions, num_steps, guidance_scale=guidance_scale,
+                                     generator=generator, progress=True)
         return to_pil(self.tokenizer.decode(codes))
 
     def save(self, folder: Path) -> None:

@@ -120,11 +120,6 @@ def encode_view(tokenizer: Tokenizer, pictures: np.ndarray, batch_size: int = 12
     return torch.cat(chunks).numpy().astype(np.uint16)
 
 
-def encode_pictures(tokenizer: Tokenizer, pictures: np.ndarray) -> np.ndarray:
-    """uint8 (num_pictures, size_px, size_px, 3) to uint16 codes (2, num_pictures, positions): plain and mirrored."""
-    return np.stack([encode_view(tokenizer, pictures), encode_view(tokenizer, pictures[:, :, ::-1])])
-
-
 def reconstruct_pictures(tokenizer: Tokenizer, pictures: np.ndarray,
                          batch_size: int = 128) -> tuple[np.ndarray, np.ndarray]:
     """Pictures through the codes: copies (uint8, same shape) and codes (num_pictures, positions)."""

@@ -1,0 +1,27 @@
+"""kdlib.models.precision: what the processor says decides."""
+
+import pytest
+import torch
+
+from kdlib.models import precision
+from kdlib.models.precision import native_precision  # the fixture of conftest.py puts another in its module's place
+
+
+@pytest.mark.parametrize("features, wanted", [
+    ({"avx2", "fma"}, "fp32"), ({"avx2", "avx512f"}, "fp32"), ({"avx512f", "avx512_bf16"}, "bf16"),
+    ({"amx_tile", "amx_bf16"}, "bf16"), ({"asimd", "bf16"}, "bf16")])
+def test_bfloat16_is_taken_where_the_processor_has_it(features, wanted, monkeypatch):
+    monkeypatch.setattr(precision, "processor_features", lambda: features)
+    assert native_precision() == wanted
+
+
+def test_the_processor_tells_what_it_can_do():
+    known = {"fpu", "sse2", "fp", "asimd"}
+    assert precision.processor_features() & known
+
+
+@pytest.mark.parametrize("native, dtype", [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_networks_compute_in_it(native, dtype, monkeypatch):
+    monkeypatch.setattr(precision, "native_precision", lambda: native)
+    with precision.native_autocast(torch.device("cpu")):
+        assert torch.nn.Linear(3, 5)(torch.ones(2, 3)).dtype == dtype
