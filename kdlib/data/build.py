@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import re
+import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -52,7 +53,13 @@ def build(folder: str | Path) -> pd.DataFrame:
 
 
 def fetch_package() -> bytes:
-    """The npm package as bytes, through the npm client; raises ValueError when it is not the pinned one."""
+    """The npm package as bytes, through the npm client.
+
+    Raises FileNotFoundError where there is no npm, ValueError when the package is not the pinned one.
+    """
+    if shutil.which("npm") is None:
+        raise FileNotFoundError(f"the npm client is needed to fetch {PACKAGE}; install Node.js with npm, or take the "
+                                "published results, which do without")
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["npm", "pack", "--silent", PACKAGE], cwd=folder, check=True, stdout=subprocess.DEVNULL)
         content = next(Path(folder).glob("*.tgz")).read_bytes()

@@ -82,14 +82,6 @@ def concatenate(*sets: DataSet) -> DataSet:
                    np.concatenate([one.pictures for one in sets]))
 
 
-def encoder_set(preset: str, root: str | Path | None = None) -> DataSet:
-    """What the encoder trains on: the stickers of `encoder_rows`, and the world's pictures; in memory."""
-    from kdlib.data.stickers import encoder_rows
-
-    stickers, world = load("stickers", preset, root), load("world", preset, root)
-    return concatenate(stickers.where(encoder_rows(stickers.table)), world)
-
-
 def tokenizer_set(preset: str, root: str | Path | None = None) -> DataSet:
     """What the tokenizer trains on: training concepts, in colour and in all styles, one skin tone each; in memory."""
     stickers, world = load("stickers", preset, root), load("world", preset, root)
@@ -101,12 +93,15 @@ def tokenizer_set(preset: str, root: str | Path | None = None) -> DataSet:
 def training_set(preset: str, root: str | Path | None = None) -> DataSet:
     """What generators train on: `training_rows` of the stickers, and the world's coloured pictures; in memory.
 
-    Where a picture's name is that of a held-out concept, it is left out.
+    Left out are pictures whose name is that of a held-out concept, and those under a share-alike licence, which might
+    ask the same licence of what is drawn.
     """
     from kdlib.data.stickers import training_rows
 
     stickers, world = load("stickers", preset, root), load("world", preset, root)
-    return concatenate(stickers.where(training_rows(stickers.table)), world.where(coloured_lessons(world.table)))
+    free = ~world.table.licence.str.contains("-SA-").to_numpy(bool)
+    return concatenate(stickers.where(training_rows(stickers.table)),
+                       world.where(coloured_lessons(world.table) & free))
 
 
 def coloured_lessons(world: pd.DataFrame) -> Bool[np.ndarray, " num_pictures"]:

@@ -34,7 +34,7 @@ def plain_settings(preset: str, root: str | Path | None = None) -> dict:
 
     exclude  "self" or "concept", see `left_out_of_neighbours`
     k        how many neighbours, in training and in drawing
-    lessons  "style" or "plain", see `train_variant`
+    lessons  what half of the lessons teach, see `choose_lessons`
     """
     group = load_preset(preset, root)
     return {"exclude": "self", "lessons": "style", "k": group["k"], "seed": group["seed"], "conditioning": "ours",
@@ -84,21 +84,36 @@ def train_variant(preset: str, folder: Path, root: Path, *, k: int, exclude: str
     """Trains a denoiser on a preset's views and training set, saves `folder`/model and returns the history.
 
     k, exclude  how many neighbours a view is shown with, and which not (`left_out_of_neighbours`)
-    lessons     "style": half of the lessons teach to follow a style (`with_style_lessons`); "plain": none does
+    lessons     what half of the lessons teach, see `choose_lessons`
     settings    what `train_denoiser` takes besides
-    Raises ValueError for other lessons, and as these and `Index.search` do.
+    Raises as these and `Index.search` do.
     """
-    if lessons not in ("style", "plain"):
-        raise ValueError(f"lessons = {lessons!r} must be 'style' or 'plain'")
     tokenizer = Tokenizer.load(find_parts(preset, ("tokenizer",), root)["tokenizer"])
     shown = open_embeddings(stage_folder(preset, "index", root) / "training_set")
     views = Views.load(stage_folder(preset, "views", root) / "views")
-    neighbours = lesson_neighbours_of(preset, shown, views, k, exclude, root)
-    if lessons == "plain":
-        half = len(views.codes) // 2
-        views, neighbours = Views(views.codes[:half], views.vectors[:half]), neighbours[:half]
+    views, neighbours = choose_lessons(lessons, views, lesson_neighbours_of(preset, shown, views, k, exclude, root))
     return train_denoiser(views, shown, neighbours, folder, num_codes=tokenizer.num_codes,
                           tokenizer_id=tokenizer.identity, **settings)
+
+
+def choose_lessons(lessons: str, views: Views, neighbours: Int32[np.ndarray, "views pictures k"]
+                   ) -> tuple[Views, Int32[np.ndarray, "views pictures k"]]:
+    """What is shown with what, of the lessons that `with_style_lessons` and `lesson_neighbours` made.
+
+    "style"             all of them: half with the query without its style and neighbours of the style
+    "own neighbours"    half with the query as it is, and neighbours of the style
+    "bare query"        half with the query without its style, and neighbours of all styles
+    "plain"             none but those with the query as it is and neighbours of all styles
+
+    Raises ValueError for others.
+    """
+    (plain, bare), (near, own) = np.split(views.vectors, 2), np.split(neighbours, 2)
+    choices = {"style": ([plain, bare], [near, own]), "own neighbours": ([plain, plain], [near, own]),
+               "bare query": ([plain, bare], [near, near]), "plain": ([plain], [near])}
+    if lessons not in choices:
+        raise ValueError(f"lessons = {lessons!r} must be one of {', '.join(choices)}")
+    queries, shown = map(np.concatenate, choices[lessons])
+    return Views(views.codes[:len(queries)], queries), shown
 
 
 def lesson_neighbours_of(preset: str, shown: Embeddings, views: Views, k: int, exclude: str,
@@ -111,16 +126,22 @@ def lesson_neighbours_of(preset: str, shown: Embeddings, views: Views, k: int, e
                              table["style"])
 
 
-def draw_variant(preset: str, prompts: list[str], folder: Path, root: Path, *, k: int, num_seeds: int,
-                 sampling_steps: int, guidance_scale: float, seed: int) -> list[list[Image.Image]]:
-    """What `folder`/model draws for the prompts, from their k nearest pictures: drawn[draw][prompt].
-
-    Encoder, index and tokenizer are the preset's. Draw i has the seed `seed` + i. Raises as Pipeline does.
-    """
+def variant_pipeline(preset: str, folder: Path, root: Path, *, k: int, sampling_steps: int,
+                     guidance_scale: float) -> Pipeline:
+    """A pipeline with the denoiser `folder`/model, and the preset's encoder, index and tokenizer; raises as it does."""
     parts = find_parts(preset, ("encoder", "index", "tokenizer"), root)
     encoder = Encoder.load(parts["encoder"])
     backbone = load_backbone({"denoiser": folder / "model", "tokenizer": parts["tokenizer"]})
-    pipe = Pipeline(encoder, open_index(parts["index"], encoder.identity), backbone,
+    return Pipeline(encoder, open_index(parts["index"], encoder.identity), backbone,
                     {"k": k, "num_steps": sampling_steps, "guidance_scale": guidance_scale})
+
+
+def draw_variant(preset: str, prompts: list[str], folder: Path, root: Path, *, num_seeds: int, seed: int,
+                 **settings) -> list[list[Image.Image]]:
+    """What `folder`/model draws for the prompts, from their k nearest pictures: drawn[draw][prompt].
+
+    settings  what `variant_pipeline` takes;  draw i has the seed `seed` + i
+    """
+    pipe = variant_pipeline(preset, folder, root, **settings)
     _, condition = pipe.retrieve(prompts)
     return [pipe.generate(condition, seed=seed + draw) for draw in range(num_seeds)]
