@@ -2,9 +2,9 @@
 
     python -m benchmarks.sources [--preset cpu] [--steps 400] [--out benchmarks/sources.csv]
 
-Every row trains the preset's encoder anew in as many steps, on the stickers and the sets of one kind, which are fetched,
-and asks for held-out names as notebook 2 does: recall@10 over all stickers but those of held-out concepts that it was
-shown. `cosine` is that of a held-out picture and its name. A table that is there already is added to.
+Every row trains the preset's encoder anew in as many steps, on the stickers and the sets of one kind, which are
+fetched, and asks for held-out names as notebook 2 does: recall@10 over all stickers but those of held-out concepts that
+it was shown. `cosine` is that of a held-out picture and its name. A table that is there already is added to.
 """
 
 from __future__ import annotations

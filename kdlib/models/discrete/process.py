@@ -263,20 +263,22 @@ def prior_sample(schedule: Schedule, batch: int, num_positions: int, num_codes: 
 
 @torch.no_grad()
 def sample_ancestral(denoise: Denoise, schedule: Schedule, condition: Condition, num_codes: int, num_positions: int,
-                     num_steps: int, *, guidance_scale: float = 1.0, truncation: float = 1.0,
-                     generator: torch.Generator | None = None,
-                     progress: bool = False) -> Int[Tensor, "batch positions"]:
+                     num_steps: int, *, guidance_scale: float = 1.0,
+                     guidance_interval: tuple[float, float] = (0.0, 1.0), truncation: float = 1.0,
+                     generator: torch.Generator | None = None, progress: bool = False) -> Int[Tensor, "batch positions"]:
     """Algorithm 2 in any number of steps: each step samples p(x_s | x_t, y) by the posterior from t straight to s.
 
-    Returns codes (len(condition), num_positions) int64. num_steps passes of the network, of 2b rows when guided.
+    Guidance is left out of steps whose t / N lies outside of the interval (Kynkaanniemi et al., 2024). Returns codes
+    (len(condition), num_positions) int64. num_steps passes of the network, of 2b rows when guided.
     A step holds the network's logits; under pure masking, besides, (m, V) float64 for the m positions that unmask now
     (about b p / num_steps), else about ten (b, p, V) float32. `progress` shows a bar on stderr.
     """
-    predict = partial(predict_x0, denoise, condition=condition, guidance_scale=guidance_scale, truncation=truncation)
-    step = _masking_step if schedule.pure_masking else _general_step
+    (low, high), step = guidance_interval, _masking_step if schedule.pure_masking else _general_step
     x = prior_sample(schedule, len(condition), num_positions, num_codes, generator, condition.query.device)
     times = sampling_times(schedule.num_timesteps, num_steps)
     for t, s in tqdm(list(zip(times, times[1:], strict=False)), desc="sampling", disable=not progress):
+        scale = guidance_scale if low <= t / schedule.num_timesteps <= high else 1.0
+        predict = partial(predict_x0, denoise, condition=condition, guidance_scale=scale, truncation=truncation)
         x = step(predict, schedule, x, s, t, num_codes, generator)
     return x
 
@@ -297,34 +299,3 @@ def _general_step(predict: Callable, schedule: Schedule, x_t: Tensor, s: int, t:
     log_p = predict(x_t, t_row, where=torch.ones_like(x_t, dtype=torch.bool))
     p_x_s = posterior(schedule, x_t, log_p.exp().view(*x_t.shape, num_codes), s_row, t_row)
     return sample_categorical(p_x_s.flatten(0, 1), generator).view(x_t.shape)
-
-
-@torch.no_grad()
-def sample_by_purity(denoise: Denoise, schedule: Schedule, condition: Condition, num_codes: int, num_positions: int,
-                     num_steps: int, *, guidance_scale: float = 1.0, truncation: float = 1.0,
-                     purity_weight: float = 1.0, generator: torch.Generator | None = None,
-                     progress: bool = False) -> Int[Tensor, "batch positions"]:
-    """Improved VQ-Diffusion (Tang et al., 2022): a step unmasks the schedule's number of positions, drawn by purity.
-
-    Purity is max p(x_0) of a position; positions are drawn without replacement in proportion to it, their codes from
-    p(x_0) sharpened by the power 1 + purity_weight * purity. Not the model's own distribution: fewer, surer steps.
-    Their settings: truncation 0.86, or guidance 5 without truncation. Holds (masked positions, V) besides the logits.
-    """
-    if not schedule.pure_masking:
-        raise ValueError("sample_by_purity needs pure masking, but the schedule's uniform_share is "
-                         f"{schedule.uniform_share}; use sample_ancestral")
-    x = prior_sample(schedule, len(condition), num_positions, num_codes, generator, condition.query.device)
-    times = sampling_times(schedule.num_timesteps, num_steps)
-    for t, s in tqdm(list(zip(times, times[1:], strict=False)), desc="sampling", disable=not progress):
-        masked = x == num_codes
-        num_left = round(num_positions * (schedule.mask[s] / schedule.mask[-1]).item())
-        t_row = torch.full((len(x),), t, device=x.device)
-        log_p = predict_x0(denoise, x, t_row, condition, masked, guidance_scale, truncation)
-        purity = log_p.amax(-1).exp()
-        rank = torch.full(x.shape, torch.inf, dtype=torch.float64, device=x.device).masked_scatter(
-            masked, -torch.log1p(-random_uniform((len(purity),), generator, x.device)) / purity.double()).argsort(1)
-        num_now = masked[0].sum().item() - num_left
-        chosen = torch.zeros_like(masked).scatter(1, rank[:, :num_now], True)
-        sharp = (log_p * (1 + purity_weight * purity[:, None])).softmax(-1)[chosen[masked]]
-        x = x.masked_scatter(chosen, sample_categorical(sharp, generator))
-    return x

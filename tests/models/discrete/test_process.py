@@ -22,7 +22,6 @@ from kdlib.models.discrete.process import (
     prior_sample,
     q_sample,
     sample_ancestral,
-    sample_by_purity,
     sample_categorical,
     sampling_times,
     training_loss,
@@ -30,7 +29,6 @@ from kdlib.models.discrete.process import (
 )
 
 SHARES = [0.0, 1e-6, 0.1]
-SAMPLERS = [sample_ancestral, sample_by_purity]
 
 
 def no_condition(batch: int) -> Condition:
@@ -407,11 +405,10 @@ class Watcher:
         return torch.zeros(*x_t.shape, 2)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("num_steps", [1, 3, 10, 25, 99, 100])
-def test_mask_count_follows_the_schedule_at_every_stride(sampler, num_steps):
+def test_mask_count_follows_the_schedule_at_every_stride(num_steps):
     schedule, watcher = Schedule(100), Watcher()
-    codes = sampler(watcher, schedule, no_condition(3), 2, 529, num_steps, generator=rng())
+    codes = sample_ancestral(watcher, schedule, no_condition(3), 2, 529, num_steps, generator=rng())
     assert codes.shape == (3, 529) and codes.dtype == torch.int64 and codes.max() < 2
     assert watcher.seen[0] == (100, 1.0)
     for t, share in watcher.seen:
@@ -452,34 +449,9 @@ def test_guidance_does_not_change_the_unmasking_rate():
     np.testing.assert_allclose(seen, np.linspace(1, 0.1, 10), atol=0.06)
 
 
-@pytest.mark.parametrize("num_positions, num_steps", [(49, 7), (49, 100), (529, 11), (3, 5)])
-def test_purity_unmasks_the_scheduled_number_of_positions(num_positions, num_steps):
-    schedule, watcher = Schedule(100), Watcher()
-    sample_by_purity(watcher, schedule, no_condition(3), 2, num_positions, num_steps, generator=rng())
-    for t, share in watcher.seen:
-        assert share == round(num_positions * float(schedule.mask[t] / schedule.mask[-1])) / num_positions
-
-
-def test_purity_draws_positions_by_purity_and_sharpens_their_codes():
-    certain = torch.tensor([0.5, 0.7, 0.9])  # purity of three positions
-    logits, first = torch.stack([certain, 1 - certain], -1).log(), []
-
-    def network(x_t, t, condition):
-        first.append(x_t.clone())
-        return logits.expand(len(x_t), -1, -1)
-
-    codes = sample_by_purity(network, Schedule(3), no_condition(20_000), 2, 3, 3, purity_weight=2.0, generator=rng())
-    picked = torch.bincount((first[1] < 2).nonzero()[:, 1], minlength=3)
-    assert_drawn_from(certain, picked)
-    power = 1 + 2.0 * certain
-    sharp = certain ** power / (certain ** power + (1 - certain) ** power)
-    np.testing.assert_allclose((codes == 0).double().mean(0), sharp, atol=0.015)
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_seed_decides_the_codes_and_the_bar_goes_to_stderr(sampler, capsys):
+def test_a_seed_decides_the_codes_and_the_bar_goes_to_stderr(capsys):
     schedule, table = Schedule(8), Table(8)
-    draw = lambda seed, **how: sampler(table, schedule, no_condition(30), V, 2, 4, generator=rng(seed), **how)
+    draw = lambda seed, **how: sample_ancestral(table, schedule, no_condition(30), V, 2, 4, generator=rng(seed), **how)
     silent = draw(1)
     assert capsys.readouterr().err == ""
     assert torch.equal(silent, draw(1, progress=True)) and not torch.equal(silent, draw(2))
@@ -488,9 +460,19 @@ def test_a_seed_decides_the_codes_and_the_bar_goes_to_stderr(sampler, capsys):
     draw(3, truncation=1e-9, guidance_scale=3.0)
 
 
-def test_purity_refuses_a_uniform_share():
-    with pytest.raises(ValueError, match="uniform_share is 0.1; use sample_ancestral"):
-        sample_by_purity(Table(8), Schedule(8, uniform_share=0.1), no_condition(3), V, 2, 4)
+@pytest.mark.parametrize("interval, guided", [((0.0, 1.0), 8), ((0.3, 0.8), 4), ((0.9, 1.0), 1)])
+def test_guidance_is_left_out_of_steps_outside_of_its_interval(interval, guided):
+    """Steps at t = 8, 7, .. 1 of 8; a guided one asks for twice the rows."""
+    sizes = []
+
+    def network(x_t, t, condition):
+        sizes.append(len(x_t))
+        return torch.zeros(*x_t.shape, 2)
+
+    sample_ancestral(network, Schedule(8), no_condition(3), 2, 5, 8, guidance_scale=2.0, guidance_interval=interval,
+                     generator=rng())
+    assert [size == 6 for size in sizes] == [interval[0] <= t / 8 <= interval[1] for t in range(8, 0, -1)]
+    assert sizes.count(6) == guided
 
 
 def test_prior_is_all_masks_or_a_draw_from_p_x_n():
