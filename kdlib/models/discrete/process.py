@@ -265,7 +265,8 @@ def prior_sample(schedule: Schedule, batch: int, num_positions: int, num_codes: 
 def sample_ancestral(denoise: Denoise, schedule: Schedule, condition: Condition, num_codes: int, num_positions: int,
                      num_steps: int, *, guidance_scale: float = 1.0,
                      guidance_interval: tuple[float, float] = (0.0, 1.0), truncation: float = 1.0,
-                     generator: torch.Generator | None = None, progress: bool = False) -> Int[Tensor, "batch positions"]:
+                     generator: torch.Generator | None = None,
+                     progress: bool = False) -> Int[Tensor, "batch positions"]:
     """Algorithm 2 in any number of steps: each step samples p(x_s | x_t, y) by the posterior from t straight to s.
 
     Guidance is left out of steps whose t / N lies outside of the interval (Kynkaanniemi et al., 2024). Returns codes
