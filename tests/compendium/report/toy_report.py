@@ -31,9 +31,10 @@ LOCKED_DEPS = [{"path": "notebooks/x.ipynb", "md5": "1" * 32}, {"path": "data/st
                {"path": "data/prompts.csv", "md5": "3" * 32}]
 
 CLAIMS = [{"claim": "It <finds> most", "place": "Fig. 3", "paper": "a curve", "ours": {
-               "stage": "variant/blue", "key": "recall.at_10", "what": "recall", "holds": "above 0.5"}},
+               "stage": "variant/blue", "key": "recall.at_10", "what": "recall", "holds": "above 0.5",
+               "matters": 0.05}},
           {"claim": "Ten are best", "place": "Fig. 5", "paper": "of five", "ours": {
-              "stage": "variant/older", "key": "recall.at_10", "what": "recall", "holds": "below 1"}},
+              "stage": "variant/older", "key": "recall.at_10", "what": "recall", "holds": "below 1", "matters": 0}},
           {"claim": "People like it", "place": "Table 1", "paper": "72%", "cannot": "nobody was asked"}]
 
 
