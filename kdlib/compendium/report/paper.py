@@ -158,6 +158,5 @@ def picture_tag(picture: dict, results: Path, path: Path) -> str:
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(base64.b64decode(output["data"]["image/png"]))
             width = f' width="{told["width"]}"' if "width" in told else ""
-            return f'<img class="kd-figure" src="_static/paper/{path.name}" alt="{html.escape(told["alt"])}"{width} ' \
-                   'loading="lazy">'
+            return f'<img src="_static/paper/{path.name}" alt="{html.escape(told["alt"])}"{width} loading="lazy">'
     return ""
