@@ -8,12 +8,15 @@ from typing import Annotated
 import typer
 
 from kdlib.console import clear_errors, printable
+from kdlib.printing import examples
 
 ballot = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
-                     help="Let people compare pictures: make a page, count the votes.")
+                     help="Let people compare pictures: make a page, count the votes.",
+                     epilog=examples("kd ballot make --help", "kd ballot count --help"))
 
 
-@ballot.command()
+@ballot.command(epilog=examples(
+    "kd ballot make --ours reports/cpu/variant/ours --theirs no-kNN=reports/cpu/variant/no_knn --out my.ballot"))
 def make(ours: Annotated[Path, typer.Option(metavar="DIR", help="Our pictures: a folder with samples.json or "
                                                                 "pictures.json, as stages write them.")],
          theirs: Annotated[list[str], typer.Option(metavar="NAME=DIR", help="The pictures of a method to compare with; "
@@ -41,7 +44,7 @@ def make(ours: Annotated[Path, typer.Option(metavar="DIR", help="Our pictures: a
                              f"{out / 'key.json'} to yourself"))
 
 
-@ballot.command()
+@ballot.command(epilog=examples("kd ballot count answers-*.json --key my.ballot/key.json"))
 def count(files: Annotated[list[Path], typer.Argument(help="The files that raters saved.")],
           key: Annotated[Path, typer.Option(metavar="JSON", help="The key.json of the ballot.")],
           out: Annotated[Path | None, typer.Option(metavar="JSON", help="Write all of it here, too.")] = None) -> None:

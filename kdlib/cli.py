@@ -1,11 +1,9 @@
-"""The command `kd`: generate, search, index, ballot. Heavy modules are imported once its arguments make sense."""
+"""The command `kd`: generate, search, index, info, ballot. Heavy modules are imported once its arguments make sense."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +12,8 @@ from typer.core import TyperGroup
 
 from kdlib.ballot import ballot
 from kdlib.console import check_own_code, choose_threads, clear_errors, printable
+from kdlib.outputs import check_apart, check_index_paths, check_out, report_path, save_images, workspace_path
+from kdlib.printing import as_json, as_table, examples, found_rows, neighbour_rows
 
 # Before PyTorch is imported: its threads then sleep while they wait, and leave the cores to other processes.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -32,13 +32,12 @@ class Commands(TyperGroup):
             sys.exit(end.exit_code)
 
 
-app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
-                  pretty_exceptions_enable=False,
-                  help="KNN-Diffusion: pictures from text by a model trained on pictures alone.")
-
+app = typer.Typer(cls=Commands, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+                  help="KNN-Diffusion: pictures from text by a model trained on pictures alone.",
+                  epilog=examples('kd generate "a red apple" --out apple.png', 'kd search "something round and red"',
+                                  "kd info", "kd generate --help"))
 app.add_typer(ballot, name="ballot")
 MAX_LISTED = 5  # skipped files that `kd index` prints; its report has all
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 Prompt = Annotated[str, typer.Argument(help="What to draw or look for, in words.")]
 Preset = Annotated[str | None, typer.Option(help="A preset of params.yaml, or a folder saved by save_pretrained. "
                                                  "Default: cpu, or else the first preset whose weights are here.")]
@@ -48,6 +47,7 @@ IndexFolder = Annotated[Path | None, typer.Option("--index", help="Another datab
 Licences = Annotated[list[str] | None, typer.Option("--licence", help="Only pictures under this licence; may be "
                                                     "repeated, for example --licence CC0-1.0 --licence MIT.")]
 Styles = Annotated[list[str] | None, typer.Option("--style", help="Only pictures of this set; may be repeated.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")]
 
 
 @app.callback()
@@ -57,7 +57,11 @@ def before_any_command() -> None:
         check_own_code(Path(sys.argv[0]))
 
 
-@app.command()
+@app.command(epilog=examples(
+    'kd generate "a red apple" --out apple.png',
+    'kd generate "a red apple" --num-candidates 8 --out best.png',
+    'kd generate "a red apple" --index my.index --k 5 --seed 3 --out mine.png',
+    'kd generate "a red apple" --num-images 4 --out apples.png --json'))
 def generate(prompt: Prompt,
              out: Annotated[Path, typer.Option(help="The picture to write; several become NAME-1, NAME-2, ...")],
              preset: Preset = None,
@@ -70,7 +74,8 @@ def generate(prompt: Prompt,
              seed: Annotated[int, typer.Option(help="Same seed, same picture.")] = 0,
              backbone: Annotated[str | None, typer.Option(help="discrete or continuous. Default: the saved folder's "
                                                                "own, and of a preset the discrete one.")] = None,
-             index: IndexFolder = None, engine: Engine = None, licence: Licences = None, style: Styles = None) -> None:
+             index: IndexFolder = None, engine: Engine = None, licence: Licences = None, style: Styles = None,
+             json: Json = False) -> None:
     """Draw pictures of a text, and say what they were made from."""
     with clear_errors():
         from kdlib.types import check_prompt, check_request
@@ -97,15 +102,26 @@ def generate(prompt: Prompt,
         result = pipe(prompt, k=k, num_images=num_images, guidance_scale=guidance_scale, num_steps=num_steps, seed=seed,
                       index=database, num_candidates=num_candidates)
         paths = save_images(result.images, out)
-        typer.echo(printable(f'"{prompt}" was made from these {len(result.neighbours)} pictures:') + "\n")
-        typer.echo(format_neighbours(result.neighbours))
-        typer.echo("\n" + printable(f"written: {', '.join(map(str, paths))} (preset {name}, seed {seed})"))
+        rows = neighbour_rows(result.neighbours)
+        if json:
+            told = {"preset": name, "backbone": pipe.backbone.kind, "seed": seed, **result.settings,
+                    **told_database(index, licence, style), "engine": engine}
+            files = [str(path) for path in paths]
+            typer.echo(as_json({"prompt": prompt, "settings": told, "neighbours": rows, "files": files}))
+        else:
+            typer.echo(printable(f'"{prompt}" was made from these {len(rows)} pictures:') + "\n")
+            typer.echo(as_table(rows))
+            typer.echo("\n" + printable(f"written: {', '.join(map(str, paths))} (preset {name}, seed {seed})"))
 
 
-@app.command()
+@app.command(epilog=examples(
+    'kd search "something round and red"',
+    'kd search "a red apple" -n 3 --licence MIT --licence Apache-2.0',
+    'kd search "a red apple" --index my.index --json'))
 def search(prompt: Prompt,
            num: Annotated[int, typer.Option("--num", "-n", help="How many pictures to list.")] = 10,
-           preset: Preset = None, index: IndexFolder = None, licence: Licences = None, style: Styles = None) -> None:
+           preset: Preset = None, index: IndexFolder = None, licence: Licences = None, style: Styles = None,
+           json: Json = False) -> None:
     """List the pictures nearest to a text, with author and licence."""
     with clear_errors(k="--num"):
         from kdlib.types import check_prompt, check_request
@@ -116,22 +132,26 @@ def search(prompt: Prompt,
         choose_threads(1)
         from kdlib.artifacts import default_preset, load_retrieval
 
-        encoder, database, catalogue = load_retrieval(preset or default_preset(), index)
+        name = preset or default_preset()
+        encoder, database, catalogue = load_retrieval(name, index)
         encoder.check_readable([prompt])
         database = narrow(database, catalogue, licence, style)
         found = database.search(encoder.encode_texts([prompt]), num)
-        rows = [(score, *catalogue.describe(id)) for id, score in zip(found.ids[0], found.scores[0], strict=True)]
-        typer.echo(format_table(rows))
+        rows = found_rows(found.ids[0], found.scores[0], catalogue)
+        told = {"preset": name, "num": num, **told_database(index, licence, style)}
+        typer.echo(as_json({"prompt": prompt, "settings": told, "neighbours": rows}) if json else as_table(rows))
 
 
-@app.command("index")
+@app.command("index", epilog=examples(
+    "kd index path/to/my/pictures --out my.index",
+    "kd index photos --out photos.index --bytes-per-vector 64"))
 def make_index(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of pictures; folders in it "
                                                                           "count, too.")],
                out: Annotated[Path, typer.Option(help="The index to write, a folder.")],
                preset: Preset = None,
                bytes_per_vector: Annotated[int | None, typer.Option(
                    help="Compress each embedding to so many bytes; for more than 10,000 pictures.")] = None) -> None:
-    """Make a database of your own pictures. Give it to the other two commands as --index.
+    """Make a database of your own pictures. Give it to `kd generate` and `kd search` as --index.
 
     Read are png, jpeg, webp, gif, bmp, tiff, avif, svg, and heic with the package pillow-heif, whatever a file's name
     says. All else, and unreadable, gigantic and duplicate pictures, is skipped and listed in OUT.skipped.csv; only
@@ -163,59 +183,26 @@ def make_index(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A fol
         typer.echo(printable(f"{out}: {len(built)} pictures, {len(skipped)} files skipped (listed in {report})"))
 
 
-def check_out(out: Path, num_images: int) -> None:
-    """Raises ValueError or OSError for picture files that could not be written."""
-    from kdlib.files import check_file
+@app.command(epilog=examples("kd info", "kd info --preset quick", "kd info --json"))
+def info(preset: Preset = None, json: Json = False) -> None:
+    """Say which models are here, and from whose pictures they draw.
 
-    if out.suffix.lower() not in PICTURE_SUFFIXES:
-        raise ValueError(f"--out {out} must end in {', '.join(PICTURE_SUFFIXES)}")
-    with naming("--out"):
-        for path in picture_paths(out, num_images):
-            check_file(path)
+    All presets of params.yaml, with the generators whose weights are here; then of one preset the index, k, the parts
+    with their identity (the hash by which each refuses what was made with another) and number of parameters (without
+    the encoder's text tower, which is a package's), and under which licences the indexed pictures are.
+    """
+    with clear_errors():
+        check_preset(preset)
+        choose_threads(1)
+        from kdlib.info import as_text, model_facts
 
-
-def check_apart(folder: Path, out: Path) -> None:
-    """Raises ValueError unless `folder` is one, and apart from `out`."""
-    from kdlib.files import check_place
-
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder of pictures")
-    pictures, target = folder.resolve(), out.resolve()
-    if pictures == target or pictures in target.parents or target in pictures.parents:
-        raise ValueError(f"--out {out} is, contains or lies in the pictures' folder {folder}; choose another place")
-    with naming("--out"):
-        check_place(out)
+        facts = model_facts(preset)
+        typer.echo(as_json(facts) if json else as_text(facts))
 
 
-def check_index_paths(out: Path) -> None:
-    """Raises ValueError or OSError unless `out` and what is written beside it are free, or ours and older."""
-    from kdlib.files import check_folder
-    from kdlib.retrieval.embeddings import INDEX
-    from kdlib.retrieval.own_pictures import check_report, check_workspace
-
-    with naming("--out"):
-        check_folder(out, INDEX)
-        check_report(report_path(out))
-        check_workspace(workspace_path(out))
-
-
-def report_path(index: Path) -> Path:
-    """Where `kd index` lists skipped files."""
-    return index.with_name(f"{index.name}.skipped.csv")
-
-
-def workspace_path(index: Path) -> Path:
-    """Where `kd index` keeps unfinished work."""
-    return index.with_name(f".{index.name}.unfinished")
-
-
-@contextmanager
-def naming(option: str) -> Iterator[None]:
-    """Puts the option before the message of an error that is about its value."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{option} {error}") from error
+def told_database(index: Path | None, licence: list[str] | None, style: list[str] | None) -> dict:
+    """What --json says of the database: the folder of another one, and what it was narrowed to."""
+    return {"index": None if index is None else str(index), "licence": licence or [], "style": style or []}
 
 
 def check_preset(preset: str | None) -> None:
@@ -257,36 +244,6 @@ def narrow(index, catalogue, licences: list[str] | None, styles: list[str] | Non
         if values:
             index = index.where(by_column(index.ids, catalogue, column, values))
     return index
-
-
-def picture_paths(out: Path, num_images: int) -> list[Path]:
-    """`out` itself for one picture, else NAME-1, NAME-2, ..."""
-    return [out] if num_images == 1 else [out.with_stem(f"{out.stem}-{n + 1}") for n in range(num_images)]
-
-
-def save_images(images: list, out: Path) -> list[Path]:
-    """Writes one picture to `out`, several to NAME-1, NAME-2, ..., each atomically; returns the paths."""
-    from kdlib.files import atomic_file
-
-    paths = picture_paths(out, len(images))
-    for image, path in zip(images, paths, strict=True):
-        with atomic_file(path) as temporary:
-            image.save(temporary)
-    return paths
-
-
-def format_neighbours(neighbours: list) -> str:
-    """A table of kdlib.types.Neighbour."""
-    return format_table([(n.score, n.title, n.style, n.author, n.licence) for n in neighbours])
-
-
-def format_table(rows: list[tuple]) -> str:
-    """Aligned columns of (cosine score, title, style, author, licence)."""
-    cells = [("score", "title", "style", "author", "licence")]
-    cells += [(f"{score:.3f}", *(printable(str(other)) for other in others)) for score, *others in rows]
-    widths = [max(len(row[column]) for row in cells) for column in range(5)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-                     for row in cells)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from kdlib import pipeline
-from kdlib.cli import app, format_table
+from kdlib.cli import app
 from kdlib.data.catalogue import folder_catalogue, thumbnail
 from kdlib.encoder import Encoder
 from kdlib.encoder.text_tower import Unread
@@ -248,13 +248,6 @@ def test_another_encoders_index_is_refused(kd, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = kd("generate", "red", "--out", "a.png", "--index", "foreign.index")
     assert result.exit_code == 2 and "built by encoder foreign, but this model uses encoder colours" in result.stderr
-
-
-def test_tables_are_aligned():
-    table = format_table([(0.5, "a long title", "s", "me", "MIT"), (-0.25, "b", "style", "you", "CC0")])
-    assert table.splitlines() == ["score   title         style  author  licence",
-                                  "0.500   a long title  s      me      MIT",
-                                  "-0.250  b             style  you     CC0"]
 
 
 def test_what_the_encoder_cannot_read_is_told_once(kd, tmp_path, monkeypatch, caplog):

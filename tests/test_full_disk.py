@@ -12,10 +12,10 @@ import typer
 from PIL import Image
 
 from kdlib import console
-from kdlib.cli import save_images
 from kdlib.data.catalogue import Catalogue
 from kdlib.data.folder import Skipped
 from kdlib.files import save_array, write_json
+from kdlib.outputs import save_images
 from kdlib.retrieval import Index, inverted
 from kdlib.retrieval.engines import write_database
 from kdlib.retrieval.own_pictures import save_report

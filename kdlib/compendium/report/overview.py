@@ -9,6 +9,7 @@ import pandas as pd
 
 from kdlib.compendium.report.claims import VERDICTS, flatten, show
 from kdlib.compendium.report.explorer import FULL_MODEL, sample_list
+from kdlib.compendium.report.paper import REASONS, count_states, missing_list
 from kdlib.compendium.report.provenance import badge
 from kdlib.files import read_json
 
@@ -37,9 +38,12 @@ picture of seed {seed}; none was picked. All {num} prompts, and what other model
 ## What the paper claims, and what is found here
 
 Each claim of the paper that can be asked here, its number, and ours with a 95% interval. It *holds* where the whole
-interval lies where the brackets say, and *does not hold* where it lies on the other side; else it *can't be told*. No
-number of ours compares with one of the paper's; signs and orders do. All claims: {counts}.
-[What we could not reproduce](gaps.md) has the rest, and why.
+interval lies where the brackets say, and *does not hold* where it lies on the other side. Where all of the interval is
+nearer to that limit than what matters, which `reports/claims.yaml` declares, there is *no effect*; else it *can't be
+told*. No number of ours compares with one of the paper's; signs and orders do.
+
+All claims: {counts}. {states} [The paper, figure by figure](paper.md) has each beside ours, and
+[what we could not reproduce](gaps.md) the rest, and why.
 
 {claims}
 
@@ -59,10 +63,25 @@ drawing; its own page and that of the evaluation say what these figures mean, an
 
 GAPS_PAGE = """# What we could not reproduce
 
-{badge} The paper's claims that do not hold here, that can't be told from so few pictures, that no stage of this preset
-has measured, and those that can't be asked here at all: the same rows as on the [first page](index.md), and the rest.
+{badge} Three different things: what was asked here and not found (it does not hold, has no effect that matters, can't
+be told from so few pictures, or no stage of this preset has measured it), what isn't built, and what can't be asked
+here at all.
+
+## Claims
+
+The same rows as on the [first page](index.md), and those that are not asked.
 
 {claims}
+
+## Tables and figures that aren't built
+
+What could be had here, as a whole or in part. {states}
+
+{not_built}
+
+## Tables and figures that can't be asked here
+
+{not_askable}
 """
 
 
@@ -72,13 +91,14 @@ def meaning(preset: str) -> str:
 
 
 def write_overview(preset: str, results: Path, pages: dict[str, str], metrics: dict[str, dict], claims: pd.DataFrame,
-                   toctrees: str, source: Path) -> None:
-    """index.md (first prompts, claims, metrics), gaps.md (claims that fail), and their tables as CSV.
+                   paper: list[dict], toctrees: str, source: Path) -> None:
+    """index.md (first prompts, claims, metrics), gaps.md (claims that fail, what is missing), and their tables as CSV.
 
     results  reports/<preset>
     pages    stage's folder -> its page
     metrics  stage's folder -> its metrics.json
     claims   from `judge_claims`
+    paper    from `load_paper`
     """
     samples = read_json(results / "generation" / "samples.json")
     drawn = {FULL_MODEL: {sample["prompt"]: f"generated/{sample['picture']}" for sample in samples}}
@@ -87,9 +107,11 @@ def write_overview(preset: str, results: Path, pages: dict[str, str], metrics: d
         badge=badge(preset), meaning=meaning(preset), rows=sample_list(samples[:FIRST_ROWS], drawn),
         claims=claims_table(claims[claims.stage != ""], preset, pages), metrics=metrics_tables(metrics, preset),
         counts=", ".join(f"{count} {verdict}" for verdict, count in counts.items()), toctrees=toctrees,
+        states=count_states(paper),
         num=len(samples), shown=len(samples[:FIRST_ROWS]), seed=samples[0]["seed"]), encoding="utf-8")
     gaps = claims[claims.verdict != "holds"].sort_values("verdict", key=lambda s: s.map(VERDICTS.index), kind="stable")
-    missed = GAPS_PAGE.format(badge=badge(preset), claims=claims_table(gaps, preset, pages))
+    missed = GAPS_PAGE.format(badge=badge(preset), claims=claims_table(gaps, preset, pages), states=count_states(paper),
+                              **{reason: missing_list(paper, reason) for reason in REASONS})
     (source / "gaps.md").write_text(missed, encoding="utf-8")
     claims.to_csv(source / "_static" / "tables" / "claims.csv", index=False)
     metrics_frame(metrics).to_csv(source / "_static" / "tables" / "metrics.csv", index=False)
@@ -100,10 +122,15 @@ def claims_table(claims: pd.DataFrame, preset: str, pages: dict[str, str]) -> st
     lines = ["| claim | verdict | here | in the paper |", "| --- | --- | --- | --- |"]
     for row in claims.map(html.escape).itertuples():
         what = f"[{row.what}]({pages[row.stage]}.ipynb)" if row.stage in pages else row.what
-        limit = "" if row.holds_if == "as said" else f" ({row.holds_if})"
+        limit = "" if row.holds_if == "as said" else f" ({row.holds_if}{matters(row.matters)})"
         here = f"{what}: {row.ours}{limit} {badge(preset)}" if row.ours else row.why
         lines.append(f"| {row.claim} | **{row.verdict}** | {here} | {row.place}: {row.paper} |")
     return "\n".join(lines)
+
+
+def matters(distance: str) -> str:
+    """What stands behind a claim's limit: the smallest distance from it that matters, if that isn't any."""
+    return "" if distance == "0" else f"; matters: {distance}"
 
 
 def metrics_frame(metrics: dict[str, dict]) -> pd.DataFrame:

@@ -21,6 +21,7 @@ from kdlib.compendium.report import mathml
 from kdlib.compendium.report.claims import judge_claims, load_claims
 from kdlib.compendium.report.explorer import write_explorer
 from kdlib.compendium.report.overview import claims_table, meaning, write_overview
+from kdlib.compendium.report.paper import load_paper, write_paper
 from kdlib.compendium.report.provenance import badge, footer, locked_runs, used_parameters, with_footers
 from kdlib.data.catalogue import sticker_catalogue
 from kdlib.files import atomic_file, atomic_folder, read_json
@@ -48,10 +49,10 @@ REDIRECT = """<!DOCTYPE html>
 def build_report(preset: str, root: str | Path | None = None) -> Path:
     """Writes reports/<preset>/site and reports/<preset>/index.html, which leads there; returns the latter's path.
 
-    Reads the executed notebooks, generation/samples.json, reports/claims.yaml, DOCS, and what is there of the stages'
-    metrics.json and sheets of pictures; dvc.lock says what a stage read and wrote. Raises FileNotFoundError when one
-    of the first four is missing, or a CSV that dvc.lock names; RuntimeError when Sphinx warns (a broken link, a formula
-    it can't read).
+    Reads the executed notebooks, generation/samples.json, reports/claims.yaml and paper.yaml, DOCS, and what is there
+    of the stages' metrics.json and sheets of pictures; dvc.lock says what a stage read and wrote. Raises
+    FileNotFoundError when one of the first five is missing, or a CSV that dvc.lock names; RuntimeError when Sphinx
+    warns (a broken link, a formula it can't read).
     """
     root = Path(root or find_root())
     load_preset(preset, root)
@@ -99,22 +100,28 @@ def write_pages(preset: str, root: Path, source: Path) -> None:
     runs = declared_runs(root)
     metrics = {run.folder: read_json(results / run.folder / "metrics.json") for run in runs
                if "metrics.json" in run.stage.writes and (results / run.folder / "metrics.json").is_file()}
-    claims = judge_claims(load_claims(root), metrics)
+    claims, paper = judge_claims(load_claims(root), metrics), load_paper(root)
     write_notebook_pages(preset, root, runs, claims, source)
     pages = {run.folder: run.page for run in runs}
     drawn = {run.folder: run.page for run in runs if "pictures.json" in run.stage.writes}
     write_explorer(preset, results, drawn, source, sticker_catalogue(root))
-    write_overview(preset, results, pages, metrics, claims, toctrees(runs), source)
+    write_overview(preset, results, pages, metrics, claims, paper, toctrees(runs), source)
+    write_paper(preset, results, paper, claims, metrics, first_pages(runs), source)
     for name in DOCS:
         shutil.copyfile(root / "docs" / f"{name}.md", source / f"{name}.md")
 
 
 def toctrees(runs: list[Run]) -> str:
     """The sidebar: the report's own pages, then the notebooks of each part."""
-    groups = {"Report": ["explorer", "gaps", *DOCS]}
+    groups = {"Report": ["explorer", "paper", "gaps", *DOCS]}
     for run in runs:
         groups.setdefault(run.stage.part, []).append(run.page)
     return "\n\n".join(TOCTREE.format(caption=caption, names="\n".join(group)) for caption, group in groups.items())
+
+
+def first_pages(runs: list[Run]) -> dict[str, str]:
+    """Each notebook, and the first of the pages that it became."""
+    return {run.stage.notebook: run.page for run in reversed(runs)}
 
 
 def write_notebook_pages(preset: str, root: Path, runs: list[Run], claims: pd.DataFrame, source: Path) -> None:
@@ -123,7 +130,7 @@ def write_notebook_pages(preset: str, root: Path, runs: list[Run], claims: pd.Da
     A notebook that ran for several items of a matrix has a page for each: 10_variant-ours, 10_variant-concat. A link to
     the notebook itself leads to the first of them.
     """
-    first = {run.stage.notebook: run.page for run in reversed(runs)}
+    first = first_pages(runs)
     locked = locked_runs(preset, root)
     for name, folder, stage in runs:
         path = root / "reports" / preset / "notebooks" / f"{name}.ipynb"

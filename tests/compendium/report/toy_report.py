@@ -31,10 +31,20 @@ LOCKED_DEPS = [{"path": "notebooks/x.ipynb", "md5": "1" * 32}, {"path": "data/st
                {"path": "data/prompts.csv", "md5": "3" * 32}]
 
 CLAIMS = [{"claim": "It <finds> most", "place": "Fig. 3", "paper": "a curve", "ours": {
-               "stage": "variant/blue", "key": "recall.at_10", "what": "recall", "holds": "above 0.5"}},
+               "stage": "variant/blue", "key": "recall.at_10", "what": "recall", "holds": "above 0.5",
+               "matters": 0.05}},
           {"claim": "Ten are best", "place": "Fig. 5", "paper": "of five", "ours": {
-              "stage": "variant/older", "key": "recall.at_10", "what": "recall", "holds": "below 1"}},
+              "stage": "variant/older", "key": "recall.at_10", "what": "recall", "holds": "below 1", "matters": 0}},
           {"claim": "People like it", "place": "Table 1", "paper": "72%", "cannot": "nobody was asked"}]
+
+PAPER = [{"place": "Table 1", "shows": "votes of people", "not_askable": "nobody is asked", "ours": {
+              "says": "Half of it.", "pages": ["10_variant", "explorer"],
+              "numbers": [{"stage": "variant/blue", "key": "recall.at_10", "what": "recall"},
+                          {"stage": "variant/older", "key": "recall.at_10", "what": "an older one"}],
+              "picture": {"page": "00_tour", "alt": "three green"}}},
+         {"place": "Fig. 3", "shows": "a curve", "ours": {"says": "All of it.", "pages": ["03_index"]}},
+         {"place": "Fig. 5", "shows": "a bridge", "not_built": "It is to be built.", "not_askable": "Not that half."},
+         {"place": "Fig. 7", "shows": "the sea", "not_askable": "There is none here."}]
 
 
 def toy_results(root: Path) -> None:
@@ -69,6 +79,7 @@ def toy_results(root: Path) -> None:
         Image.new("RGB", (32, 32), "red").save(results / "generation" / "pictures" / sample["picture"])
     write_json(results / "generation" / "samples.json", samples)
     (root / "reports" / "claims.yaml").write_text(yaml.safe_dump(CLAIMS))
+    (root / "reports" / "paper.yaml").write_text(yaml.safe_dump(PAPER))
     for stage in ("index", "variant/blue", "variant/older"):
         write_json(results / stage / "metrics.json", {"recall": {"at_10": 0.61234}, "num_pictures": 12345})
     toy_sheet(results / "variant" / "blue", ["a pear", PROMPTS[1], "a plum"])
