@@ -22,7 +22,6 @@ import pandas as pd
 from benchmarks.machine import write_measured
 from kdlib.data import stickers as data
 from kdlib.data.drawings import rasterise
-from kdlib.encoder import Encoder
 from kdlib.models.precision import native_precision
 from kdlib.params import find_root, load_preset
 from kdlib.retrieval import Index
@@ -43,12 +42,9 @@ def trainings(preset: str, root: Path) -> dict[str, tuple[int, Callable]]:
     stickers = data.select_pictures(data.load_stickers(root), NUM_CONCEPTS)
     pictures = rasterise(stickers.svg.tolist(), values["images"]["size_px"])
     encode = partial(train_encoder, stickers, pictures, seed=0, **{**values["encoder"], "num_text_steps": 1})
-    with TemporaryDirectory() as folder:
-        encode(folder, num_steps=1)
-        encoder = Encoder.load(Path(folder) / "model")
     found = {
         "encoder": encode,
-        "tokenizer": partial(train_tokenizer, pictures, encoder, seed=0, **{**values["tokenizer"], "gan_start": 0}),
+        "tokenizer": partial(train_tokenizer, pictures, seed=0, **{**values["tokenizer"], "gan_start": 0}),
         "generator": partial(train_denoiser, *random_views(len(pictures), values), tokenizer_id="random",
                              num_codes=values["tokenizer"]["num_codes"], seed=0, **values["training"]),
         "judge": partial(train_judge, stickers, pictures, seed=0, **values["judge"])}

@@ -22,9 +22,7 @@ from scipy.stats import entropy
 
 from benchmarks.choices import add_rows_missing
 from benchmarks.machine import measured_now
-from kdlib.data.dataset import DataSet, load
-from kdlib.data.stickers import training_rows
-from kdlib.encoder import Encoder
+from kdlib.data.dataset import DataSet, tokenizer_set
 from kdlib.evaluation.judge import Judge, verdicts
 from kdlib.evaluation.metrics import fit_gaussian, frechet_distance, psnr_db
 from kdlib.experiments.session import reference_pictures
@@ -62,15 +60,12 @@ class Material:
 
     known: UInt8[np.ndarray, "num_known height width 3"]
     fresh: DataSet
-    encoder: Encoder
     judge: Judge
 
 
 def load_material(preset: str, root: Path) -> Material:
-    """From the stages `images`, `encoder` and `judge` of a preset."""
-    stickers = load("stickers", preset, root)
-    return Material(stickers.where(training_rows(stickers.table)).pictures, reference_pictures(preset, root),
-                    Encoder.load(stage_folder(preset, "encoder", root) / "model"),
+    """From the stages `images`, `world` and `judge` of a preset."""
+    return Material(tokenizer_set(preset, root).pictures, reference_pictures(preset, root),
                     Judge.load(stage_folder(preset, "judge", root) / "model"))
 
 
@@ -92,7 +87,7 @@ def run(choice: Choice, trained: dict, num_steps: int, material: Material) -> di
                 "gan_start": num_steps * trained["gan_start"] // trained["num_steps"]}
     start, fresh = time.perf_counter(), material.fresh
     with TemporaryDirectory() as folder:
-        train_tokenizer(shrunk(material.known, choice.shrink), material.encoder, folder, **settings)
+        train_tokenizer(shrunk(material.known, choice.shrink), folder, **settings)
         tokenizer = Tokenizer.load(Path(folder) / "model")
     seconds = time.perf_counter() - start
     copies, codes = reconstruct_pictures(tokenizer, shrunk(fresh.pictures, choice.shrink))

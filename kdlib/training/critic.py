@@ -8,15 +8,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from kdlib.encoder import Encoder
+from kdlib.encoder.image_tower import Trunk
 
 
 class EarlyFeatures(nn.Module):
-    """Stem and first stage of the encoder's image tower, frozen: a perceptual distance without a download."""
+    """Stem and first stage of an untrained image tower, always the same: a perceptual distance without a download.
 
-    def __init__(self, encoder: Encoder):
+    So early, edges and patches of colour are all that features tell, and random filters tell them as well as trained
+    ones: after 250 steps of the tokenizer, what was rebuilt differed by less than 0.12 dB and half a point of concepts.
+    """
+
+    def __init__(self):
         super().__init__()
-        trunk = encoder.model.visual.trunk
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            trunk = Trunk()
         self.stages = nn.ModuleList([nn.Sequential(trunk.conv1, trunk.bn1, trunk.act1, trunk.maxpool), trunk.layer1])
         self.stages.requires_grad_(False)
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from kdlib.data.drawings import render
 from kdlib.data.pixels import normalise_pixels
-from kdlib.encoder import Encoder
 from kdlib.files import array_hash
 from kdlib.models.superres import Upsampler, UpsamplerConfig
 from kdlib.training.critic import EarlyFeatures, hinge_terms, make_critic
@@ -32,18 +31,17 @@ class UpsamplerObjective(nn.Module):
     svgs      (num_pictures,) the drawings, from which targets are rendered
     clean     uint8 (num_pictures, size_px, size_px, 3): the same, small
     rebuilt   of the same shape: small and through the tokenizer, so as the discrete generator draws
-    encoder   its image tower's early features are the perceptual term, so that nothing is downloaded
     crop_px   side of the part of a small picture that a step looks at
     gan_start step at which the adversarial term sets in
     """
 
-    def __init__(self, upsampler: Upsampler, encoder: Encoder, svgs: Sequence[str],
+    def __init__(self, upsampler: Upsampler, svgs: Sequence[str],
                  clean: UInt8[np.ndarray, "pictures size size 3"], rebuilt: UInt8[np.ndarray, "pictures size size 3"],
                  crop_px: int, gan_start: int):
         super().__init__()
         if not 1 <= crop_px <= clean.shape[1]:
             raise ValueError(f"crop_px = {crop_px} must lie in 1 .. {clean.shape[1]}, the pictures' side")
-        self.upsampler, self.critic, self.features = upsampler, make_critic(), EarlyFeatures(encoder)
+        self.upsampler, self.critic, self.features = upsampler, make_critic(), EarlyFeatures()
         self.svgs, self.small = list(svgs), torch.from_numpy(np.stack([clean, rebuilt]))
         self.crop_px, self.gan_start = crop_px, gan_start
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
@@ -95,7 +93,7 @@ def crop(images: Float[Tensor, "batch 3 height width"], corners: Int[Tensor, "ba
                         for image, (top, left) in zip(images, corners.tolist(), strict=True)])
 
 
-def train_upsampler(encoder: Encoder, svgs: Sequence[str], clean: UInt8[np.ndarray, "pictures size size 3"],
+def train_upsampler(svgs: Sequence[str], clean: UInt8[np.ndarray, "pictures size size 3"],
                     rebuilt: UInt8[np.ndarray, "pictures size size 3"], folder: str | Path, *, scale: int, width: int,
                     num_blocks: int, crop_px: int, batch_size: int, num_steps: int, learning_rate: float,
                     gan_start: int, seed: int) -> pd.DataFrame:
@@ -105,11 +103,10 @@ def train_upsampler(encoder: Encoder, svgs: Sequence[str], clean: UInt8[np.ndarr
     """
     seed_weights(seed)
     upsampler = Upsampler(UpsamplerConfig(scale, width, num_blocks))
-    objective = UpsamplerObjective(upsampler, encoder, svgs, clean, rebuilt, crop_px, gan_start)
+    objective = UpsamplerObjective(upsampler, svgs, clean, rebuilt, crop_px, gan_start)
     settings = TrainSettings(num_steps=num_steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
                              weight_decay=0.0, ema_decay=0.998, data_id=" ".join(
-                                 [encoder.identity, array_hash(clean, rebuilt, np.array(svgs, dtype=str)),
-                                  f"{crop_px} {gan_start}"]))
+                                 [array_hash(clean, rebuilt, np.array(svgs, dtype=str)), f"{crop_px} {gan_start}"]))
     history = train(objective, len(svgs), settings, Path(folder) / "checkpoint")
     upsampler.save(Path(folder) / "model")
     return history

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from kdlib.data.augment import shift_and_mirror
 from kdlib.data.pixels import normalise_pixels
-from kdlib.encoder import Encoder
 from kdlib.files import array_hash
 from kdlib.models.discrete.tokenizer import Tokenizer, TokenizerConfig
 from kdlib.training.critic import EarlyFeatures, hinge_terms, make_critic
@@ -27,15 +26,14 @@ class TokenizerObjective(nn.Module):
     """The VQGAN's two players in one loss: each term reaches only the player that it is for.
 
     pictures   uint8 (num_pictures, size_px, size_px, 3)
-    encoder    its image tower's early features are the perceptual term, so that nothing is downloaded
     gan_start  step at which the adversarial term sets in;  num_steps  of the whole run (codes revive in its first half)
     """
 
-    def __init__(self, tokenizer: Tokenizer, encoder: Encoder, pictures: np.ndarray, gan_start: int, num_steps: int):
+    def __init__(self, tokenizer: Tokenizer, pictures: np.ndarray, gan_start: int, num_steps: int):
         super().__init__()
         self.tokenizer = tokenizer
         self.critic = make_critic()
-        self.features = EarlyFeatures(encoder)
+        self.features = EarlyFeatures()
         self.pictures = torch.from_numpy(pictures)
         self.gan_start, self.num_steps = gan_start, num_steps
         self.register_buffer("usage", torch.full((tokenizer.num_codes,), 1 / tokenizer.num_codes))
@@ -82,15 +80,15 @@ class TokenizerObjective(nn.Module):
         self.usage[dead[:len(chosen)]] = fair
 
 
-def train_tokenizer(pictures: np.ndarray, encoder: Encoder, folder: str | Path, *, num_codes: int, code_dim: int,
+def train_tokenizer(pictures: np.ndarray, folder: str | Path, *, num_codes: int, code_dim: int,
                     width: int, num_downsamplings: int, batch_size: int, num_steps: int, learning_rate: float,
                     gan_start: int, seed: int) -> pd.DataFrame:
     """Trains on `pictures` and saves `folder`/model; returns the history. Goes on from `folder`/checkpoint."""
     seed_weights(seed)
     tokenizer = Tokenizer(TokenizerConfig(pictures.shape[1], num_codes, code_dim, width, num_downsamplings))
-    objective = TokenizerObjective(tokenizer, encoder, pictures, gan_start, num_steps)
+    objective = TokenizerObjective(tokenizer, pictures, gan_start, num_steps)
     settings = TrainSettings(num_steps=num_steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
-                             weight_decay=0.0, ema_decay=0.998, data_id=f"{encoder.identity} {array_hash(pictures)}")
+                             weight_decay=0.0, ema_decay=0.998, data_id=array_hash(pictures))
     history = train(objective, len(pictures), settings, Path(folder) / "checkpoint")
     tokenizer.save(Path(folder) / "model")
     return history

@@ -1,21 +1,10 @@
 """kdlib.encoder.image_tower beside timm's own network, as open_clip puts it together."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
-from kdlib.encoder import Encoder
 from kdlib.encoder.encoder import EMBEDDING_DIM, OWN_TOWER, build_sticker_clip
 from kdlib.encoder.image_tower import ImageTower
-from kdlib.training.tokenizer import EarlyFeatures
-
-
-class Seeing(Encoder):
-    """An encoder of which only the image tower is there."""
-
-    def __init__(self, visual):
-        self.model = SimpleNamespace(visual=visual)
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +34,3 @@ def test_the_vectors_are_equal(towers, size):
         theirs, ours = (tower(images.contiguous(memory_format=layout)) for tower in towers)
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
         assert theirs.std() > 0.1
-
-
-def test_its_early_features_are_a_perceptual_distance_too(towers):
-    """The tokenizer's training looks into the encoder that it is given, a trained or a loaded one."""
-    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(2)) * 2 - 1
-    theirs, ours = (EarlyFeatures(Seeing(tower)) for tower in towers)
-    assert torch.equal(ours.distance(images, images.flip(0)), theirs.distance(images, images.flip(0)))

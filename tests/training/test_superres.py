@@ -22,10 +22,10 @@ def clean():
 
 
 @pytest.fixture
-def objective(encoder, clean):
+def objective(clean):
     torch.manual_seed(0)
     upsampler = Upsampler(UpsamplerConfig(scale=4, width=5, num_blocks=1))
-    return UpsamplerObjective(upsampler, encoder, SVGS, clean, 255 - clean, crop_px=9, gan_start=0)
+    return UpsamplerObjective(upsampler, SVGS, clean, 255 - clean, crop_px=9, gan_start=0)
 
 
 def with_kinds(monkeypatch, rebuilt, worn_share):
@@ -42,11 +42,11 @@ def test_the_small_crop_is_the_mean_of_the_large_one(objective, monkeypatch):
         torch.testing.assert_close(F.avg_pool2d(large, 4), small, atol=0.02, rtol=0)
 
 
-def test_what_comes_in_is_rebuilt_worn_or_clean_by_its_share(encoder, clean):
+def test_what_comes_in_is_rebuilt_worn_or_clean_by_its_share(clean):
     torch.manual_seed(0)
     flat = np.full_like(clean, 100)
     upsampler = Upsampler(UpsamplerConfig(2, 4, 1))
-    objective = UpsamplerObjective(upsampler, encoder, SVGS, flat, flat + 100, crop_px=16, gan_start=0)
+    objective = UpsamplerObjective(upsampler, SVGS, flat, flat + 100, crop_px=16, gan_start=0)
     small, _ = objective.draw(torch.arange(5).repeat(400), step_generator(0, 0))
     is_flat = small.flatten(1).std(1) == 0
     rebuilt = small.flatten(1).mean(1) > 0
@@ -89,23 +89,23 @@ def test_each_term_reaches_its_player(objective):
     assert all(parameter.grad is None for parameter in objective.features.parameters())
 
 
-def test_the_critic_waits(encoder, clean):
+def test_the_critic_waits(clean):
     torch.manual_seed(0)
     upsampler = Upsampler(UpsamplerConfig(4, 5, 1))
-    objective = UpsamplerObjective(upsampler, encoder, SVGS, clean, clean, crop_px=8, gan_start=1)
+    objective = UpsamplerObjective(upsampler, SVGS, clean, clean, crop_px=8, gan_start=1)
     objective(torch.arange(5), step_generator(0, 0))["loss"].backward()
     assert objective.critic[0].weight.grad is None
     objective(torch.arange(5), step_generator(0, 1))["loss"].backward()
     assert objective.critic[0].weight.grad.abs().max() > 0
 
 
-def test_a_crop_larger_than_the_picture_is_refused(encoder, clean):
+def test_a_crop_larger_than_the_picture_is_refused(clean):
     with pytest.raises(ValueError, match=r"crop_px = 17 must lie in 1 \.\. 16"):
-        UpsamplerObjective(Upsampler(UpsamplerConfig(4, 5, 1)), encoder, SVGS, clean, clean, crop_px=17, gan_start=0)
+        UpsamplerObjective(Upsampler(UpsamplerConfig(4, 5, 1)), SVGS, clean, clean, crop_px=17, gan_start=0)
 
 
-def test_training_beats_bicubic(encoder, clean, tmp_path):
-    train_upsampler(encoder, SVGS, clean, clean, tmp_path, scale=4, width=16, num_blocks=1, crop_px=16, batch_size=5,
+def test_training_beats_bicubic(clean, tmp_path):
+    train_upsampler(SVGS, clean, clean, tmp_path, scale=4, width=16, num_blocks=1, crop_px=16, batch_size=5,
                     num_steps=60, learning_rate=5e-3, gan_start=60, seed=0)
     trained = Upsampler.load(tmp_path / "model")
     truth = torch.from_numpy(rasterise(SVGS, 64)).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -16,6 +16,7 @@ from kdlib.models.discrete.tokenizer import (
     encode_view,
     reconstruct_pictures,
 )
+from kdlib.training.critic import EarlyFeatures
 from kdlib.training.loop import step_generator
 from kdlib.training.tokenizer import (
     ADVERSARIAL,
@@ -40,10 +41,10 @@ def pictures():
 
 
 @pytest.fixture
-def objective(encoder, pictures):
+def objective(pictures):
     torch.manual_seed(0)
     tokenizer = Tokenizer(TokenizerConfig(16, NUM_CODES, CODE_DIM, 4, 2))
-    return TokenizerObjective(tokenizer, encoder, pictures, gan_start=0, num_steps=20)
+    return TokenizerObjective(tokenizer, pictures, gan_start=0, num_steps=20)
 
 
 def gradients(module):
@@ -231,24 +232,34 @@ def test_pictures_are_encoded_in_batches_as_at_once(objective, pictures):
     np.testing.assert_array_equal(codes, tokenizer.encode(normalise_pixels(torch.from_numpy(pictures))))
 
 
+def test_early_features_are_the_same_at_every_call_and_leave_the_random_numbers_alone():
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    torch.manual_seed(5)
+    first, drawn = EarlyFeatures().distance(images, images.flip(0)), torch.rand(3)
+    torch.manual_seed(5)
+    assert torch.equal(drawn, torch.rand(3))
+    assert torch.equal(first, EarlyFeatures().distance(images, images.flip(0))) and first > 0
+    assert EarlyFeatures().distance(images, images) == 0
+
+
 # --- tiny runs -----------------------------------------------------------------------------------------------------
 
-def run(pictures, encoder, folder, **changes):
-    return train_tokenizer(pictures, encoder, folder, **{
+def run(pictures, folder, **changes):
+    return train_tokenizer(pictures, folder, **{
         "num_codes": 16, "code_dim": 4, "width": 8, "num_downsamplings": 2, "batch_size": 8, "num_steps": 15,
         "learning_rate": 2e-2, "gan_start": 99, "seed": 0, **changes})
 
 
-def test_training_lowers_the_loss(pictures, encoder, tmp_path):
-    history = run(pictures, encoder, tmp_path)
+def test_training_lowers_the_loss(pictures, tmp_path):
+    history = run(pictures, tmp_path)
     assert list(history.columns) == ["step", "images", "learning_rate", "loss", "reconstruction", "psnr_db"]
     assert history.loss[-4:].mean() < 0.9 * history.loss[:3].mean()
     assert history.psnr_db[-4:].mean() > history.psnr_db[:3].mean()
 
 
-def test_a_run_with_the_critic_is_deterministic(pictures, encoder, tmp_path):
+def test_a_run_with_the_critic_is_deterministic(pictures, tmp_path):
     for name, seed in [("a", 0), ("b", 0), ("c", 1)]:
-        history = run(pictures, encoder, tmp_path / name, num_steps=3, gan_start=1, seed=seed)
+        history = run(pictures, tmp_path / name, num_steps=3, gan_start=1, seed=seed)
         assert np.isfinite(history.loss).all()
     first, second, other = (Tokenizer.load(tmp_path / name / "model").identity for name in "abc")
     assert first == second != other
