@@ -89,7 +89,7 @@ def train_variant(preset: str, folder: Path, root: Path, *, k: int, exclude: str
     Raises as these and `Index.search` do.
     """
     tokenizer = Tokenizer.load(find_parts(preset, ("tokenizer",), root)["tokenizer"])
-    shown = open_embeddings(stage_folder(preset, "index", root) / "training_set")
+    shown = open_embeddings(stage_folder(preset, "views", root) / "training_set")
     views = Views.load(stage_folder(preset, "views", root) / "views")
     views, neighbours = choose_lessons(lessons, views, lesson_neighbours_of(preset, shown, views, k, exclude, root))
     return train_denoiser(views, shown, neighbours, folder, num_codes=tokenizer.num_codes,
