@@ -91,17 +91,17 @@ def tokenizer_set(preset: str, root: str | Path | None = None) -> DataSet:
 
 
 def training_set(preset: str, root: str | Path | None = None) -> DataSet:
-    """What generators train on: `training_rows` of the stickers, and the world's coloured pictures; in memory.
+    """What generators train on: `training_rows` of the stickers, and the world's SUITED_SETS; in memory.
 
-    Left out are pictures whose name is that of a held-out concept, and those under a share-alike licence, which might
-    ask the same licence of what is drawn.
+    Pictures whose name is that of a held-out concept are left out.
     """
     from kdlib.data.stickers import training_rows
+    from kdlib.data.world import SUITED_SETS
 
     stickers, world = load("stickers", preset, root), load("world", preset, root)
-    free = ~world.table.licence.str.contains("-SA-").to_numpy(bool)
+    suited = world.table["style"].isin(SUITED_SETS).to_numpy(bool)
     return concatenate(stickers.where(training_rows(stickers.table)),
-                       world.where(coloured_lessons(world.table) & free))
+                       world.where(coloured_lessons(world.table) & suited))
 
 
 def coloured_lessons(world: pd.DataFrame) -> Bool[np.ndarray, " num_pictures"]:
