@@ -70,7 +70,7 @@ def make_views(tokenizer: Tokenizer, encoder: Encoder, pictures: UInt8[np.ndarra
     return Views(np.stack(codes), np.stack(vectors).astype(np.float16))
 
 
-def with_style_lessons(views: Views, styles: Sequence[str]) -> Views:
+def with_style_lessons(views: Views, styles: Sequence[str] | np.ndarray) -> Views:
     """The views, and all of them a second time as lessons in following a style: with queries that don't tell it.
 
     styles  (num_pictures,) the set that each picture is of; no text is needed for that
@@ -84,7 +84,7 @@ def with_style_lessons(views: Views, styles: Sequence[str]) -> Views:
 
 
 def without_style(vectors: Float[np.ndarray, "views pictures dim"],
-                  styles: Sequence[str]) -> Float[np.ndarray, "views pictures dim"]:
+                  styles: Sequence[str] | np.ndarray) -> Float[np.ndarray, "views pictures dim"]:
     """Unit vectors, each moved by what the mean of its style differs from the mean of all."""
     styles, moved = np.asarray(styles), vectors + vectors.mean((0, 1))
     for style in np.unique(styles):
@@ -93,7 +93,7 @@ def without_style(vectors: Float[np.ndarray, "views pictures dim"],
 
 
 def lesson_neighbours(index: Index, lessons: Views, k: int, left_out: list,
-                      styles: Sequence[str]) -> Int32[np.ndarray, "views pictures k"]:
+                      styles: Sequence[str] | np.ndarray) -> Int32[np.ndarray, "views pictures k"]:
     """Neighbours of what `with_style_lessons` made: of the first half among all, of the second in each one's style."""
     plain, style = np.split(lessons.vectors, 2)
     return np.concatenate([view_neighbours(index, plain, k, left_out),
@@ -109,7 +109,7 @@ def view_neighbours(index: Index, queries: Float16[np.ndarray, "views pictures d
 
 
 def style_neighbours(index: Index, queries: Float16[np.ndarray, "views pictures dim"], k: int, left_out: list,
-                     styles: Sequence[str]) -> Int32[np.ndarray, "views pictures k"]:
+                     styles: Sequence[str] | np.ndarray) -> Int32[np.ndarray, "views pictures k"]:
     """The same among the pictures of each picture's own style; `styles` are those of the index's rows."""
     styles, neighbours = np.asarray(styles), np.empty((*queries.shape[:2], k), np.int32)
     for style in np.unique(styles):
