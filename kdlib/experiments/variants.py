@@ -68,7 +68,7 @@ def training_settings(settings: dict) -> dict:
     return {name: value for name, value in settings.items() if name not in SAMPLING + MEASURING}
 
 
-def left_out_of_neighbours(ids: np.ndarray, concepts: Sequence[str] | pd.Series, exclude: str) -> list:
+def left_out_of_neighbours(ids: np.ndarray, concepts: Sequence[str] | np.ndarray, exclude: str) -> list:
     """What `Index.search` is to exclude for each training picture: itself ("self") or its whole concept ("concept").
 
     ids, concepts  (num_pictures,) of the training pictures, in the index's order
@@ -106,9 +106,9 @@ def lesson_neighbours_of(preset: str, shown: Embeddings, views: Views, k: int, e
     """Those that the stage `views` has found, if it looked for the same, else found anew."""
     if (exclude, k) == ("self", load_preset(preset, root)["k"]):
         return np.load(stage_folder(preset, "views", root) / "neighbours.npy")
-    table = training_set(preset, root).table
-    return lesson_neighbours(Index(shown), views, k, left_out_of_neighbours(shown.ids, table.concept, exclude),
-                             table["style"])
+    learned = training_set(preset, root)
+    concepts, styles = (learned.look_up(column, shown.ids) for column in ("concept", "style"))
+    return lesson_neighbours(Index(shown), views, k, left_out_of_neighbours(shown.ids, concepts, exclude), styles)
 
 
 def draw_variant(preset: str, prompts: list[str], folder: Path, root: Path, *, k: int, num_seeds: int,
