@@ -67,7 +67,7 @@ def test_an_unknown_name_says_what_there_is(root):
 HELD_OUT = {"harp", "drum", "gong"}  # harp is known; drum is new by its hash, and gong since no held-out style draws it
 STICKERS = ["noto:apple", "noto:ear", "noto:ear-dark", "noto:harp", "noto:drum", "twemoji:gong", "openmoji:apple",
             "openmoji:ear-dark", "openmoji:harp", "openmoji:harp-dark", "openmoji:drum"]
-WORLD = ["game-icons:apple", "game-icons:harp", "flat-ui:apple", "flat-ui:harp", "flat-ui:heron"]  # flat-ui is in colour
+WORLD = ["game-icons:apple", "game-icons:harp", "flat-ui:apple", "flat-ui:harp", "flat-ui:heron"]  # flat-ui: in colour
 WANTED = {training_set: ({"noto:apple", "noto:ear"}, {"flat-ui:apple", "flat-ui:heron"}),
           tokenizer_set: ({"noto:apple", "noto:ear", "openmoji:apple"}, {"flat-ui:apple", "flat-ui:heron"}),
           encoder_set: ({"noto:apple", "noto:ear", "noto:ear-dark", "openmoji:apple", "openmoji:ear-dark",
