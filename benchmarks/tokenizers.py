@@ -2,7 +2,7 @@
 
     python -m benchmarks.tokenizers [--preset cpu] [--steps 300] [--out benchmarks/tokenizers.csv]
 
-Every row trains the preset's tokenizer anew on the same training pictures, with one thing changed, and sends pictures
+Every row trains the preset's tokenizer anew on the stage's own pictures, with one thing changed, and sends pictures
 of held-out concepts, in the generator's styles, through its codes and back. What comes back is the ceiling of all that
 is drawn from codes; `bits` is what a generator must say to draw one. A table that is there already is added to.
 """
@@ -22,8 +22,7 @@ from scipy.stats import entropy
 
 from benchmarks.choices import add_rows_missing
 from benchmarks.machine import measured_now
-from kdlib.data.dataset import DataSet, load
-from kdlib.data.stickers import training_rows
+from kdlib.data.dataset import DataSet, tokenizer_set
 from kdlib.encoder import Encoder
 from kdlib.evaluation.judge import Judge, verdicts
 from kdlib.evaluation.metrics import fit_gaussian, frechet_distance, psnr_db
@@ -67,9 +66,8 @@ class Material:
 
 
 def load_material(preset: str, root: Path) -> Material:
-    """From the stages `images`, `encoder` and `judge` of a preset."""
-    stickers = load("stickers", preset, root)
-    return Material(stickers.where(training_rows(stickers.table)).pictures, reference_pictures(preset, root),
+    """From the stages `images`, `world`, `encoder` and `judge` of a preset."""
+    return Material(tokenizer_set(preset, root).pictures, reference_pictures(preset, root),
                     Encoder.load(stage_folder(preset, "encoder", root) / "model"),
                     Judge.load(stage_folder(preset, "judge", root) / "model"))
 
