@@ -4,9 +4,9 @@
 
 Every row trains the preset's generator anew, with one thing changed and as many pictures seen. `held_out_loss` is
 algorithm 1's loss, in nats a code, on pictures of held-out concepts in the generator's styles, told their own
-embeddings and their neighbours in the training index; `training_loss` is the same on the plain training pictures. What
-a change does to a longer training is another question. A table that is there already is added to: rows that it has are
-not run again.
+embeddings and their neighbours in the training index; `training_loss` is the same on plain training pictures, with the
+neighbours that they are trained with. What a change does to a longer training is another question. A table that is
+there already is added to: rows that it has are not run again.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from kdlib.models.discrete.tokenizer import Tokenizer, encode_view
 from kdlib.params import find_root, load_preset, stage_folder
 from kdlib.retrieval import open_embeddings, open_index
 from kdlib.training.denoiser import train_denoiser
-from kdlib.training.views import Views, view_neighbours
-from kdlib.types import Embeddings, Neighbours
+from kdlib.training.views import Views
+from kdlib.types import Embeddings
 
 NUM_PICTURES, NUM_TIMES = 1024, 4  # of each kind that the loss is measured on, and draws of t and of the noise for each
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What is changed: settings of `train_denoiser`, and how many of the views are used."""
+    """What is changed: settings of `train_denoiser`, and how many views are used (see `views_used`)."""
 
     settings: dict = field(default_factory=dict)
     num_views: int | None = None
@@ -80,19 +80,20 @@ def load_material(preset: str, root: Path) -> Material:
     """From what the stages of a preset have made, up to `views`."""
     tokenizer = Tokenizer.load(stage_folder(preset, "tokenizer", root) / "model")
     index, k = open_index(stage_folder(preset, "index", root) / "training"), load_preset(preset, root)["k"]
-    views = Views.load(stage_folder(preset, "views", root) / "views")
-    ids = list(index.embeddings.ids)
-    rows = np.random.default_rng(0).permutation(len(ids))[:NUM_PICTURES]
-    queries = views.vectors[0, rows].astype(np.float32)
-    known = conditioned(views.codes[0, rows], queries, index.search(queries, k, exclude=[ids[row] for row in rows]))
+    embeddings = open_embeddings(stage_folder(preset, "index", root) / "training_set")
+    folder = stage_folder(preset, "views", root)
+    views, neighbours = Views.load(folder / "views"), np.load(folder / "neighbours.npy")
+    rows = np.random.default_rng(0).permutation(len(embeddings))[:NUM_PICTURES]
+    known = conditioned(views.codes[0, rows], views.vectors[0, rows], embeddings.vectors[neighbours[0, rows]])
     codes, queries = fresh_pictures(preset, root, tokenizer)
-    return Material(tokenizer, index.embeddings, views, view_neighbours(index, views, k, ids), known,
-                    conditioned(codes, queries, index.search(queries, k)))
+    return Material(tokenizer, embeddings, views, neighbours, known,
+                    conditioned(codes, queries, index.search(queries, k).vectors))
 
 
-def conditioned(codes: np.ndarray, queries: np.ndarray, near: Neighbours) -> tuple[torch.Tensor, Condition]:
-    """Codes and conditions as `training_loss` takes them."""
-    return torch.from_numpy(codes.astype(np.int64)), Condition.from_numpy(queries, near.vectors)
+def conditioned(codes: np.ndarray, queries: np.ndarray, near: np.ndarray) -> tuple[torch.Tensor, Condition]:
+    """Codes (n, positions), queries (n, dim) and vectors (n, k, dim) of neighbours as `training_loss` takes them."""
+    return (torch.from_numpy(codes.astype(np.int64)),
+            Condition.from_numpy(queries.astype(np.float32), near.astype(np.float32)))
 
 
 def fresh_pictures(preset: str, root: Path, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
@@ -116,11 +117,16 @@ def mean_loss(denoiser: ConditionedDenoiser, codes: torch.Tensor, condition: Con
     return float(np.mean(losses))
 
 
+def views_used(num_views: int | None, total: int) -> np.ndarray:
+    """Which of all views are used: the first `num_views` (None: all) of either half, see `with_style_lessons`."""
+    return np.arange(total).reshape(2, -1)[:, :num_views].ravel()
+
+
 def run(choice: Choice, trained: dict, num_steps: int, material: Material) -> dict[str, float]:
     """Trains with one choice and measures: a row of the table, but for its name."""
     settings = {**trained, "seed": 0, **choice.settings}
     settings["num_steps"] = num_steps * trained["batch_size"] // settings["batch_size"]
-    used, start = slice(choice.num_views), time.perf_counter()
+    used, start = views_used(choice.num_views, len(material.views.codes)), time.perf_counter()
     with TemporaryDirectory() as folder:
         train_denoiser(Views(material.views.codes[used], material.views.vectors[used]), material.embeddings,
                        material.neighbours[used], folder, num_codes=material.tokenizer.num_codes,

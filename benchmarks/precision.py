@@ -62,7 +62,7 @@ def random_views(num_pictures: int, values: dict) -> tuple[Views, Embeddings, np
     codes = random.integers(values["tokenizer"]["num_codes"], size=(1, num_pictures, positions)).astype(np.uint16)
     views = Views(codes, vectors[None].astype(np.float16))
     database = Embeddings(vectors, np.array([f"{n:05}" for n in range(num_pictures)]), "random")
-    return views, database, view_neighbours(Index(database), views, values["k"], list(database.ids))
+    return views, database, view_neighbours(Index(database), views.vectors, values["k"], list(database.ids))
 
 
 def cpu_seconds(train: Callable, num_steps: int, precision: str) -> float:

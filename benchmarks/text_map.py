@@ -3,8 +3,8 @@
     python -m benchmarks.text_map [--preset cpu] [--out benchmarks/text_map.csv]
 
 Each map is fitted to the captions and mean picture directions that the encoder stage uses, then asked for held-out
-names, as in notebook 2: recall@10 over all pictures but those that the map was told of. `cosine` is the mean to its own
-targets. `kernel ridge` keeps all captions; the others have a fixed size.
+names, as in notebook 2: recall@10 over all stickers but those of held-out concepts that the encoder was shown. `cosine`
+is the mean to its own targets. `kernel ridge` keeps all captions; the others have a fixed size.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from sklearn.linear_model import Ridge
 from torch import Tensor
 
 from benchmarks.machine import write_measured
-from kdlib.data.dataset import load
-from kdlib.data.stickers import captions_of, known_concepts, told_pictures
+from kdlib.data.dataset import encoder_set, load
+from kdlib.data.stickers import captions_of, encoder_rows, known_concepts
 from kdlib.encoder import Encoder
 from kdlib.encoder.text_tower import pooled_texts
 from kdlib.evaluation.metrics import retrieval_recall
@@ -60,14 +60,14 @@ def compare(preset: str, root: Path) -> pd.DataFrame:
     encoder = Encoder.load(stage_folder(preset, "encoder", root) / "model")
     everything = open_embeddings(stage_folder(preset, "index", root) / "embeddings", encoder.identity)
     vectors = np.asarray(everything.vectors, np.float32)
-    stickers = load("stickers", preset, root).table
-    held_out, described = stickers.split == "test", told_pictures(stickers)
-    fitted = (~held_out | described).to_numpy()
-    bank, targets = mean_directions([text.split(", ") for text in captions_of(stickers[fitted])], vectors[fitted])
-    names = stickers[held_out & ~described].drop_duplicates("concept").set_index("concept").title
+    stickers, seen = load("stickers", preset, root).table, encoder_set(preset, root)
+    bank, targets = mean_directions([text.split(", ") for text in captions_of(seen.table)],
+                                    encoder.encode_images(seen.pictures))
+    held_out = (stickers.split == "test").to_numpy()
+    answers, rows = ~(held_out & encoder_rows(stickers)), []
+    names = stickers[held_out & answers].drop_duplicates("concept").set_index("concept").title
     kinds = names.index.isin(known_concepts(stickers))
     texts, asked = (pooled_texts(encoder.model.text.transformer, some) for some in (bank, names.tolist()))
-    answers, rows = (~described).to_numpy(), []
     for name, fit in contenders(load_preset(preset, root)["encoder"]["num_text_steps"]).items():
         start = time.perf_counter()
         text_map = fit(texts, targets)

@@ -170,6 +170,11 @@ def test_a_choice_changes_what_training_takes_and_something_at_all():
         assert {**plain, **choice.settings} != plain or fewer, name
 
 
+def test_fewer_views_are_as_many_fewer_of_the_lessons_in_style():
+    assert choices.views_used(2, 10).tolist() == [0, 1, 5, 6]
+    assert choices.views_used(None, 6).tolist() == [0, 1, 2, 3, 4, 5]
+
+
 def test_the_loss_of_a_choice_is_the_mean_over_all_pictures_and_draws(monkeypatch):
     """A loss that is a picture's own number, in batches that don't divide the pictures."""
     monkeypatch.setattr(choices, "training_loss", lambda schedule, denoise, codes, condition, num_codes, generator: (

@@ -86,10 +86,14 @@ def test_the_variants_have_the_network_of_the_training_and_differ_in_the_conditi
 
 WRITE = "run `make stages`, which writes it anew from the notebooks"
 STICKERS = {"data/stickers.parquet", "images/pictures.npy", "images/ids.json"}
+WORLD = {"world/world.parquet", "world/pictures.npy"}
+LOADED = {"stickers": STICKERS, "world": WORLD}
 PIPELINE = {"k", "generation", "encoder/model", "index/training", "tokenizer/model", "training/model"}
 NEEDS = {  # what a notebook reads that calls this, or asks its session for it
     "load_pipeline": PIPELINE, "plain_settings": {"k", "variant"}, "load_stickers": {"data/stickers.parquet"},
-    "load_prompts": {"data/prompts.csv"}, "train_variant": {"index/training", "tokenizer/model", "views/views"},
+    "encoder_set": STICKERS | WORLD, "tokenizer_set": STICKERS | WORLD, "training_set": STICKERS | WORLD,
+    "train_variant": STICKERS | WORLD | {"k", "index/training_set", "tokenizer/model", "views/views",
+                                         "views/neighbours.npy"}, "load_prompts": {"data/prompts.csv"},
     "draw_variant": {"encoder/model", "index/training", "tokenizer/model"},
     "session.asked": {"data/prompts.csv"}, "session.prompts": {"data/prompts.csv"},
     "session.concepts": {"data/prompts.csv"}, "session.stickers": STICKERS, "session.judge": {"judge/model"},
@@ -124,7 +128,8 @@ def test_a_stage_declares_what_its_notebook_reads_and_where_it_writes(path):
     told = {stage.stage, *stage.reads, *stage.params, *declared_parameters(read_notebook(path))}
     folders = {name.partition("/")[0] for name in stage.reads}
     for name, texts in names_and_texts(code(path)):
-        missing = NEEDS.get(name, STICKERS if (name, texts) == ("load", {"stickers"}) else set()) - told
+        loaded = set().union(*(LOADED.get(text, set()) for text in texts)) if name == "load" else set()
+        missing = NEEDS.get(name, loaded) - told
         assert not missing, f"{path.name} has {name}, which needs {missing}: let its last cell say so"
         if name in ("stage_folder", "folder"):
             unsaid = {text.partition("/")[0] for text in texts} - folders

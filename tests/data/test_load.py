@@ -1,10 +1,11 @@
-"""kdlib.data.dataset: pictures and what is known of them, in the pictures' order, whatever the table's."""
+"""kdlib.data.dataset: pictures and what is known of them, in the pictures' order; which of them who trains on."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from kdlib.data.dataset import DataSet, load
+from kdlib.data.dataset import DataSet, concatenate, encoder_set, load, tokenizer_set, training_set
+from kdlib.data.world import make_world
 from kdlib.files import save_array, write_json
 
 ORDER = list("dabe")  # the preset's pictures: some of the stickers, in another order
@@ -57,5 +58,83 @@ def test_a_mask_keeps_rows_and_pictures_together(root):
 
 
 def test_an_unknown_name_says_what_there_is(root):
-    with pytest.raises(ValueError, match="no data set 'planets'; choose stickers"):
+    with pytest.raises(ValueError, match="no data set 'planets'; choose stickers or world"):
         load("planets", "toy", root)
+
+
+# --- two data sets, and who trains on what of them -----------------------------------------------------------------
+
+HELD_OUT = {"harp", "drum", "gong"}  # harp is known; drum is new by its hash, and gong since no held-out style draws it
+STICKERS = ["noto:apple", "noto:ear", "noto:ear-dark", "noto:harp", "noto:drum", "twemoji:gong", "openmoji:apple",
+            "openmoji:ear-dark", "openmoji:harp", "openmoji:harp-dark", "openmoji:drum"]
+WORLD = ["game-icons:apple", "game-icons:harp", "flat-ui:apple", "flat-ui:harp", "flat-ui:heron"]  # flat-ui: in colour
+WANTED = {training_set: ({"noto:apple", "noto:ear"}, {"flat-ui:apple", "flat-ui:heron"}),
+          tokenizer_set: ({"noto:apple", "noto:ear", "openmoji:apple"}, {"flat-ui:apple", "flat-ui:heron"}),
+          encoder_set: ({"noto:apple", "noto:ear", "noto:ear-dark", "openmoji:apple", "openmoji:ear-dark",
+                         "openmoji:harp", "openmoji:harp-dark"}, set(WORLD))}
+
+
+def table_of(ids: list[str]) -> pd.DataFrame:
+    """What an id says: its style, its concept and a skin tone."""
+    parts = pd.Series(ids).str.extract("(?P<style>[^:]+):(?P<concept>[a-z]+)-?(?P<skin_tone>.*)")
+    split = ["test" if concept in HELD_OUT else "train" for concept in parts.concept]
+    return parts.assign(id=ids, split=split, title=parts.concept, keywords=parts.concept, licence="MIT")
+
+
+def greys(ids) -> list[int]:
+    """The grey of each id's picture: no two have the same."""
+    return [(STICKERS + WORLD).index(id) for id in ids]
+
+
+def write_pictures(folder, ids):
+    levels = np.array(greys(ids), np.uint8).reshape(-1, 1, 1, 1)
+    save_array(folder / "pictures.npy", np.broadcast_to(levels, (len(ids), 5, 7, 3)).copy())
+    write_json(folder / "ids.json", list(ids))
+
+
+def write_world(root, world):
+    write_pictures(root / "reports" / "toy" / "world", world.id.tolist())
+    world.to_parquet(root / "reports" / "toy" / "world" / "world.parquet")
+
+
+@pytest.fixture
+def both(tmp_path):
+    """A root with stickers, whose table is in another order than the pictures, and a world."""
+    (tmp_path / "data").mkdir()
+    table_of(STICKERS).to_parquet(tmp_path / "data" / "stickers.parquet")
+    write_pictures(tmp_path / "reports" / "toy" / "images", STICKERS[::-1])
+    write_world(tmp_path, table_of(WORLD).drop(columns="skin_tone").assign(colour=lambda of: of["style"] == "flat-ui"))
+    return tmp_path
+
+
+def test_the_world_is_a_data_set_too(both):
+    found = load("world", "toy", both)
+    assert found.ids.tolist() == WORLD and isinstance(found.pictures, np.memmap)
+    assert found.pictures[:, 0, 0, 0].tolist() == greys(WORLD)
+    assert found.table.colour.tolist() == [False, False, True, True, True]
+
+
+@pytest.mark.parametrize("made", WANTED, ids=lambda made: made.__name__)
+def test_each_trains_on_all_that_it_may_see_and_on_nothing_else(made, both):
+    found, (stickers, world) = made("toy", both), WANTED[made]
+    assert set(found.ids[:len(stickers)]) == stickers and set(found.ids[len(stickers):]) == world
+    assert len(found) == len(stickers) + len(world) and found.pictures[:, 4, 6, 2].tolist() == greys(found.ids)
+    assert {"style", "title", "concept", "keywords", "split"} <= set(found.table)
+
+
+@pytest.mark.parametrize("made", WANTED, ids=lambda made: made.__name__)
+def test_without_a_world_they_train_on_the_stickers(made, both):
+    write_world(both, make_world({}, table_of(STICKERS)))
+    assert set(made("toy", both).ids) == WANTED[made][0]
+
+
+def test_data_sets_are_one_after_another_with_the_columns_that_all_of_them_have():
+    of = lambda letters, *columns: DataSet(
+        pd.DataFrame({name: [f"{letter} {name}" for letter in letters] for name in columns}),
+        np.array([ord(letter) for letter in letters], np.uint8)[:, None, None, None] * np.ones((1, 5, 7, 3), np.uint8))
+    one = concatenate(of("zax", "id", "title", "tone", "author", "style"),
+                      of("bycvd", "style", "colour", "id", "author", "title"), of("u", "title", "style", "id"))
+    assert one.table.columns.tolist() == ["id", "title", "style"] and one.table.index.tolist() == list(range(9))
+    assert one.ids.tolist() == [f"{letter} id" for letter in "zaxbycvdu"]
+    assert one.table["style"].tolist() == [f"{letter} style" for letter in "zaxbycvdu"]
+    assert one.pictures.shape == (9, 5, 7, 3) and one.pictures[:, 4, 6, 2].tolist() == [ord(a) for a in "zaxbycvdu"]

@@ -31,7 +31,9 @@ from kdlib.data.stickers import (
     HELD_OUT_STYLES,
     STYLES,
     TRAINING_STYLES,
+    encoder_rows,
     held_out_rows,
+    known_concepts,
     load_prompts,
     load_stickers,
     select_pictures,
@@ -134,6 +136,35 @@ def test_held_out_rows_are_the_other_concepts_of_the_same_styles(table):
     in_styles = table["style"].isin(TRAINING_STYLES) & (table.skin_tone == "")
     assert ((rows | training_rows(table)) == in_styles).all()
     assert not set(table.concept[rows]) & set(table.concept[training_rows(table)]) and rows.any()
+
+
+def is_new(concept: str) -> bool:
+    return int(hashlib.sha256(concept.encode()).hexdigest(), 16) // 100 % 4 == 0
+
+
+def openmoji(concepts):
+    return pd.DataFrame({"concept": concepts, "split": "test", "style": "openmoji"})
+
+
+@given(names=st.sets(st.text("abcdefgh-", min_size=3), min_size=1))
+def test_a_quarter_of_the_held_out_concepts_is_new(names):
+    """It depends on the concept alone: not on the others, not on order; never is one known that only trains."""
+    stickers = openmoji(sorted(names))
+    known = known_concepts(stickers)
+    assert known == {name for name in names if not is_new(name)} == known_concepts(stickers[::-1])
+    assert not known_concepts(stickers.assign(split="train")) and not known_concepts(stickers.assign(style="noto"))
+    many = openmoji([f"{name} {n}" for name in names for n in range(400 // len(names) + 1)])
+    assert 0.65 < len(known_concepts(many)) / len(many) < 0.85
+
+
+def test_the_encoder_sees_no_new_concept_and_known_ones_by_other_artists_only(table):
+    rows = encoder_rows(table)
+    assert rows.dtype == bool and rows.shape == (len(table),) and rows[table.split == "train"].all()
+    told = table[rows & (table.split == "test")]
+    assert set(told["style"]) == set(HELD_OUT_STYLES) and not told.concept.map(is_new).any()
+    by_others = table[(table.split == "test") & table["style"].isin(HELD_OUT_STYLES)]
+    assert len(told) == (~by_others.concept.map(is_new)).sum()
+    assert 0.65 < told.concept.nunique() / by_others.concept.nunique() < 0.85
 
 
 @given(small=st.integers(1, 40), more=st.integers(0, 40))

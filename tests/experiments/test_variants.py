@@ -2,6 +2,7 @@
 
 import inspect
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kdlib.data.dataset import DataSet
 from kdlib.experiments import variants
 from kdlib.experiments.variants import (
     SAMPLING,
@@ -23,7 +25,7 @@ from kdlib.experiments.variants import (
 from kdlib.models.discrete.backbone import DiscreteBackbone
 from kdlib.params import load_params
 from kdlib.pipeline import Pipeline
-from kdlib.retrieval import Index
+from kdlib.retrieval import Index, save_embeddings
 from kdlib.training.denoiser import train_denoiser
 from kdlib.training.views import Views
 from kdlib.types import Embeddings
@@ -71,15 +73,16 @@ def root(tmp_path):
 
 def test_an_ablation_is_ours_with_its_changes(root):
     plain = plain_settings("toy", root)
-    assert plain == {"exclude": "self", "k": 7, "seed": 4, "conditioning": "ours", "num_steps": 5, "learning_rate": 0.1,
-                     "num_prompts": 2, "num_seeds": 1, "num_draws": 9, "guidance_scale": 2.0}
+    training = {"exclude": "self", "lessons": "style", "k": 7, "seed": 4, "conditioning": "ours", "num_steps": 5,
+                "learning_rate": 0.1}
+    assert plain == {**training, "num_prompts": 2, "num_seeds": 1, "num_draws": 9, "guidance_scale": 2.0}
     assert ablation_settings("toy", "mine", root) == {**plain, "k": 3, "exclude": "concept"}
-    assert training_settings(plain) == {"exclude": "self", "k": 7, "seed": 4, "conditioning": "ours", "num_steps": 5,
-                                        "learning_rate": 0.1}
+    assert training_settings(plain) == training
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"kk": 3}, "changes 'kk'; it can change exclude, k, seed, conditioning, guidance_scale, learning_rate, num_steps"),
+    ({"kk": 3}, "changes 'kk'; it can change exclude, lessons, k, seed, conditioning, guidance_scale, learning_rate, "
+                "num_steps"),
     ({"num_prompts": 1}, "changes 'num_prompts'"), ({"learning_rate": "1e-4"}, r"'1e-4'; it takes the type of 0.1"),
     ({"k": True}, "k is True"), ({"k": 3.0}, "k is 3.0"), (None, "is None; write what it changes"), ({}, "is {}")])
 def test_what_an_ablation_cannot_be_is_said(root, changes, message):
@@ -98,7 +101,7 @@ def test_an_unknown_ablation_lists_the_known(root):
 def test_the_real_ablations_are_what_the_training_and_the_sampling_take():
     told = inspect.signature(train_denoiser).parameters.values()
     takes = {one.name for one in told if one.kind is one.KEYWORD_ONLY} - {"num_codes", "tokenizer_id"}
-    takes |= {"k", "exclude"}  # for the neighbours
+    takes |= {"k", "exclude", "lessons"}  # for the neighbours
     table = load_params(ROOT)
     for preset in table["presets"]:
         for name in table["ablations"]:
@@ -127,30 +130,62 @@ def test_a_variant_draws_with_the_preset_s_other_parts_and_a_seed_for_each_draw(
     assert len(drawn) == 3 and any(a.tobytes() != b.tobytes() for a, b in zip(drawn[0], drawn[1], strict=True))
 
 
-@pytest.mark.parametrize("exclude, expected", [("self", [["b"], ["a"], ["d"], ["c"]]),
-                                               ("concept", [["c"], ["c"], ["b"], ["b"]])])
-def test_a_variant_is_trained_on_the_preset_s_views_and_their_neighbours(exclude, expected, tmp_path, monkeypatch):
-    """a and b are near each other and of one concept, c and d, too; a picture's second view lies beyond it."""
-    seen = {}
+@pytest.fixture
+def stages(tmp_path, monkeypatch):
+    """A root in which all that a variant needs was made, with k = 2, and what its training is given.
+
+    a and b are near each other and of one concept, c and d, too; a and c are of one style, b and d of another.
+    """
+    reports, found = tmp_path / "reports" / "toy", SimpleNamespace(root=tmp_path)
     parts_are_colours(monkeypatch)
     monkeypatch.setattr(ColourTokenizer, "num_codes", 7, raising=False)
-    monkeypatch.setattr(variants, "train_denoiser", lambda *given, **named: pd.DataFrame([seen.update(
+    monkeypatch.setattr(variants, "train_denoiser", lambda *given, **named: pd.DataFrame([vars(found).update(
         given=given, named=named)]))
-    table = pd.DataFrame({"id": list("dcba"), "concept": ["cat", "cat", "apple", "apple"]})
-    monkeypatch.setattr(variants, "load_stickers", lambda root: table)
-    (tmp_path / "params.yaml").write_text("toy: {}\n")
-    reports = tmp_path / "reports" / "toy"
+    table = pd.DataFrame({"id": list("cbda"), "concept": ["cat", "apple", "cat", "apple"],
+                          "style": ["noto", "twemoji", "twemoji", "noto"]})  # in another order than the embeddings
+    monkeypatch.setattr(variants, "training_set", lambda preset, root: DataSet(table, np.zeros((4, 5, 7, 3), np.uint8)))
+    (tmp_path / "params.yaml").write_text("toy: {k: 2}\n")
     (reports / "tokenizer" / "model").mkdir(parents=True)
     on_circle = lambda degrees: np.stack([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], 1)
-    views = Views(np.arange(24).reshape(2, 4, 3), np.stack([on_circle([0, 10, 40, 55]), on_circle([-5, 12, 38, 60])])
-                  .astype(np.float16))
-    views.save(reports / "views" / "views")
-    Index(Embeddings(on_circle([0, 10, 40, 55]).astype(np.float32), np.array(list("abcd")), "e")).save(
-        reports / "index" / "training")
-    train_variant("toy", tmp_path / "mine", tmp_path, k=1, exclude=exclude, width=16, seed=3)
-    given_views, embeddings, neighbours, folder = seen["given"]
-    np.testing.assert_array_equal(given_views.codes, views.codes)
-    np.testing.assert_array_equal(given_views.vectors, views.vectors)
-    assert embeddings.ids.tolist() == list("abcd") and folder == tmp_path / "mine"
-    assert neighbours[0].tolist() == neighbours[1].tolist() == expected
-    assert seen["named"] == {"num_codes": 7, "tokenizer_id": "greys", "width": 16, "seed": 3}
+    vectors = np.stack([on_circle(of) for of in ([0, 10, 40, 55], [-5, 12, 38, 60], [3, 9, 41, 52], [1, 8, 44, 57])])
+    found.views = Views(np.arange(48).reshape(4, 4, 3), vectors.astype(np.float16))
+    found.views.save(reports / "views" / "views")
+    found.neighbours = np.random.default_rng(0).integers(0, 4, (4, 4, 2)).astype(np.int32)
+    np.save(reports / "views" / "neighbours.npy", found.neighbours)
+    embeddings = Embeddings(vectors[0].astype(np.float32), np.array(list("abcd")), "e")
+    save_embeddings(reports / "index" / "training_set", embeddings)
+    return found
+
+
+def test_a_variant_is_trained_on_the_preset_s_views_and_the_neighbours_that_were_found_for_them(stages, monkeypatch):
+    monkeypatch.setattr(variants, "training_set", None)  # not even looked at
+    train_variant("toy", stages.root / "mine", stages.root, k=2, exclude="self", width=16, seed=3)
+    views, embeddings, neighbours, folder = stages.given
+    np.testing.assert_array_equal(views.codes, stages.views.codes)
+    np.testing.assert_array_equal(views.vectors, stages.views.vectors)
+    np.testing.assert_array_equal(neighbours, stages.neighbours)
+    assert embeddings.ids.tolist() == list("abcd") and folder == stages.root / "mine"
+    assert stages.named == {"num_codes": 7, "tokenizer_id": "greys", "width": 16, "seed": 3}
+
+
+@pytest.mark.parametrize("k, exclude, among_all, in_style", [
+    (1, "self", [[1], [0], [3], [2]], [[2], [3], [0], [1]]),
+    (1, "concept", [[2], [2], [1], [1]], [[2], [3], [0], [1]])])
+def test_neighbours_that_were_not_found_yet_are_found_for_either_half(stages, k, exclude, among_all, in_style):
+    train_variant("toy", stages.root / "mine", stages.root, k=k, exclude=exclude)
+    assert stages.given[2].tolist() == [among_all, among_all, in_style, in_style]
+
+
+@pytest.mark.parametrize("k", [2, 1])
+def test_plain_lessons_are_the_first_half(stages, k):
+    train_variant("toy", stages.root / "mine", stages.root, k=k, exclude="self", lessons="plain")
+    views, _, neighbours, _ = stages.given
+    np.testing.assert_array_equal(views.codes, stages.views.codes[:2])
+    np.testing.assert_array_equal(views.vectors, stages.views.vectors[:2])
+    assert neighbours.tolist() == (stages.neighbours[:2] if k == 2 else np.array([[[1], [0], [3], [2]]] * 2)).tolist()
+
+
+def test_other_lessons_are_refused(stages):
+    with pytest.raises(ValueError, match="lessons = 'sideways' must be"):
+        train_variant("toy", stages.root / "mine", stages.root, k=2, exclude="self", lessons="sideways")
+    assert not hasattr(stages, "given")

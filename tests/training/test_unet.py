@@ -19,13 +19,13 @@ NUM_VIEWS, NUM_PICTURES, SIZE, DIM, K = 2, 11, 4, 5, 3
 
 @pytest.fixture
 def data():
-    """Pictures and queries of two views, embeddings with shuffled ids, neighbours without the own id."""
+    """Pictures and queries of two views, embeddings with shuffled ids, neighbours without the own row."""
     random = np.random.default_rng(0)
     queries = random.standard_normal((NUM_VIEWS, NUM_PICTURES, DIM))
     queries = (queries / np.linalg.norm(queries, axis=-1, keepdims=True)).astype(np.float16)
     ids = np.array([f"set:{n}" for n in random.permutation(NUM_PICTURES)])
-    neighbours = np.stack([[random.choice(np.delete(ids, row), K, replace=False) for row in range(NUM_PICTURES)]
-                           for _ in queries])
+    neighbours = np.stack([[random.choice(np.delete(np.arange(NUM_PICTURES), row), K, replace=False)
+                            for row in range(NUM_PICTURES)] for _ in queries])
     pictures = random.integers(0, 256, (NUM_VIEWS, NUM_PICTURES, SIZE, SIZE, 3)).astype(np.uint8)
     return pictures, queries, Embeddings(queries[0].astype(np.float32), ids, "encoder-1"), neighbours
 
@@ -63,13 +63,12 @@ def test_the_network_sees_one_view_in_minus_1_to_1_with_its_own_embedding_and_ne
     rows, seen = list(range(NUM_PICTURES)) * 4, set()
     x_0, condition = seen_by_the_network(monkeypatch, objective, rows)
     assert x_0.shape == (len(rows), 3, SIZE, SIZE) and x_0.dtype == np.float32
-    vector_of = dict(zip(embeddings.ids, embeddings.vectors, strict=True))
     for row, x, query, shown in zip(rows, x_0, condition.query.numpy(), condition.neighbours.numpy(), strict=True):
         picture = np.round((x.transpose(1, 2, 0) + 1) * 127.5)
         same = [view for view in range(NUM_VIEWS) if np.array_equal(pictures[view, row], picture)]
         assert len(same) == 1
         np.testing.assert_array_equal(query, queries[same[0], row].astype(np.float32))
-        np.testing.assert_array_equal(shown, [vector_of[id] for id in neighbours[same[0], row]])
+        np.testing.assert_array_equal(shown, embeddings.vectors[neighbours[same[0], row]])
         seen.add((row, same[0]))
     assert len(seen) > 1.5 * NUM_PICTURES
     again, _ = seen_by_the_network(monkeypatch, objective, rows)
