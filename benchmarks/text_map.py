@@ -23,7 +23,7 @@ from sklearn.linear_model import Ridge
 from torch import Tensor
 
 from benchmarks.machine import write_measured
-from kdlib.data.dataset import encoder_set, load
+from kdlib.data.dataset import load
 from kdlib.data.stickers import captions_of, encoder_rows, known_concepts
 from kdlib.encoder import Encoder
 from kdlib.encoder.text_tower import pooled_texts
@@ -60,11 +60,10 @@ def compare(preset: str, root: Path) -> pd.DataFrame:
     encoder = Encoder.load(stage_folder(preset, "encoder", root) / "model")
     everything = open_embeddings(stage_folder(preset, "index", root) / "embeddings", encoder.identity)
     vectors = np.asarray(everything.vectors, np.float32)
-    stickers, seen = load("stickers", preset, root).table, encoder_set(preset, root)
-    bank, targets = mean_directions([text.split(", ") for text in captions_of(seen.table)],
-                                    encoder.encode_images(seen.pictures))
-    held_out = (stickers.split == "test").to_numpy()
-    answers, rows = ~(held_out & encoder_rows(stickers)), []
+    stickers, rows = load("stickers", preset, root).table, []
+    seen, held_out = encoder_rows(stickers), (stickers.split == "test").to_numpy()
+    bank, targets = mean_directions([text.split(", ") for text in captions_of(stickers[seen])], vectors[seen])
+    answers = ~(held_out & seen)
     names = stickers[held_out & answers].drop_duplicates("concept").set_index("concept").title
     kinds = names.index.isin(known_concepts(stickers))
     texts, asked = (pooled_texts(encoder.model.text.transformer, some) for some in (bank, names.tolist()))

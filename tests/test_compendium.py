@@ -91,8 +91,8 @@ LOADED = {"stickers": STICKERS, "world": WORLD}
 PIPELINE = {"k", "generation", "encoder/model", "index/training", "tokenizer/model", "training/model"}
 NEEDS = {  # what a notebook reads that calls this, or asks its session for it
     "load_pipeline": PIPELINE, "plain_settings": {"k", "variant"}, "load_stickers": {"data/stickers.parquet"},
-    "encoder_set": STICKERS | WORLD, "tokenizer_set": STICKERS | WORLD, "training_set": STICKERS | WORLD,
-    "train_variant": STICKERS | WORLD | {"k", "index/training_set", "tokenizer/model", "views/views",
+    "tokenizer_set": STICKERS | WORLD, "training_set": STICKERS | WORLD,
+    "train_variant": STICKERS | WORLD | {"k", "views/training_set", "tokenizer/model", "views/views",
                                          "views/neighbours.npy"}, "load_prompts": {"data/prompts.csv"},
     "draw_variant": {"encoder/model", "index/training", "tokenizer/model"},
     "session.asked": {"data/prompts.csv"}, "session.prompts": {"data/prompts.csv"},

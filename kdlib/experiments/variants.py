@@ -97,7 +97,7 @@ def train_variant(preset: str, folder: Path, root: Path, *, k: int, exclude: str
 
 
 def choose_lessons(lessons: str, views: Views, neighbours: Int32[np.ndarray, "views pictures k"]
-                   ) -> tuple[Views, Int32[np.ndarray, "views pictures k"]]:
+                   ) -> tuple[Views, Int32[np.ndarray, "shown pictures k"]]:
     """What is shown with what, of the lessons that `with_style_lessons` and `lesson_neighbours` made.
 
     "style"             all of them: half with the query without its style and neighbours of the style

@@ -153,7 +153,7 @@ def stages(tmp_path, monkeypatch):
     found.neighbours = np.random.default_rng(0).integers(0, 4, (4, 4, 2)).astype(np.int32)
     np.save(reports / "views" / "neighbours.npy", found.neighbours)
     embeddings = Embeddings(vectors[0].astype(np.float32), np.array(list("abcd")), "e")
-    save_embeddings(reports / "index" / "training_set", embeddings)
+    save_embeddings(reports / "views" / "training_set", embeddings)
     return found
 
 
@@ -174,6 +174,16 @@ def test_a_variant_is_trained_on_the_preset_s_views_and_the_neighbours_that_were
 def test_neighbours_that_were_not_found_yet_are_found_for_either_half(stages, k, exclude, among_all, in_style):
     train_variant("toy", stages.root / "mine", stages.root, k=k, exclude=exclude)
     assert stages.given[2].tolist() == [among_all, among_all, in_style, in_style]
+
+
+@pytest.mark.parametrize("lessons, halves", [("own neighbours", (0, 1)), ("bare query", (1, 0))])
+def test_half_of_the_lessons_can_have_one_change_alone(stages, lessons, halves):
+    train_variant("toy", stages.root / "mine", stages.root, k=2, exclude="self", lessons=lessons)
+    views, _, neighbours, _ = stages.given
+    queries, near = ([*np.split(of, 2)] for of in (stages.views.vectors, stages.neighbours))
+    np.testing.assert_array_equal(views.codes, stages.views.codes)
+    np.testing.assert_array_equal(views.vectors, np.concatenate([queries[0], queries[halves[0]]]))
+    np.testing.assert_array_equal(neighbours, np.concatenate([near[0], near[halves[1]]]))
 
 
 @pytest.mark.parametrize("k", [2, 1])
