@@ -16,9 +16,9 @@ from kdlib.retrieval import Index, open_embeddings
 
 def style_indexes(session: Session, encoder_id: str, k: int) -> dict[str, Index]:
     """For each held-out style an index of its drawings of training concepts; a style with fewer than k is left out."""
-    whole, table = Index(open_embeddings(session.folder("index") / "embeddings", encoder_id)), session.stickers.table
-    may = (table.split == "train") & (table.skin_tone == "")
-    masks = {style: (may & (table["style"] == style)).to_numpy() for style in HELD_OUT_STYLES}
+    whole = Index(open_embeddings(session.folder("index") / "embeddings", encoder_id))
+    split, tone, drawn_by = (session.stickers.look_up(name, whole.ids) for name in ("split", "skin_tone", "style"))
+    masks = {style: (split == "train") & (tone == "") & (drawn_by == style) for style in HELD_OUT_STYLES}
     return {style: whole.where(mask) for style, mask in masks.items() if mask.sum() >= k}
 
 
