@@ -1,4 +1,4 @@
-"""The first page: prompts and pictures, the paper's claims with verdicts, all figures; and the page of what failed."""
+"""The first page: pictures, findings, the paper's claims with verdicts; the pages of all figures and of what failed."""
 
 from __future__ import annotations
 
@@ -8,32 +8,30 @@ from pathlib import Path
 import pandas as pd
 
 from kdlib.compendium.report.claims import VERDICTS, flatten, show
-from kdlib.compendium.report.explorer import FULL_MODEL, sample_list
+from kdlib.compendium.report.explorer import file_name, image_tag
 from kdlib.compendium.report.paper import REASONS, count_states, missing_list
 from kdlib.compendium.report.provenance import badge
 from kdlib.files import read_json
 
 MEANING = {"quick": "a test of the machinery, in which nothing has converged", "cpu": "trained on CPU cores",
            "gpu": "trained on one GPU", "paper": "the paper's sizes"}
-FIRST_ROWS = 8
-FIRST_PAGE = """# KNN-Diffusion, run for you
+FIRST_PROMPTS = 12
+FIRST_PAGE = """# Pictures from text, learned from pictures alone
 
-KNN-Diffusion (Sheynin et al., 2022) draws pictures from text with a model that has never seen text. It is trained on
-pictures alone: each is described by its embedding in a joint space of texts and pictures, and by its nearest
-neighbours there. Given a text, its embedding takes the picture's place, and its nearest pictures take the neighbours'.
+{badge} [KNN-Diffusion](https://arxiv.org/abs/2204.02849) (Sheynin et al., 2022) draws pictures from text with a model
+that has never seen text: it learns from pictures, each told by its embedding in a joint space of texts and pictures and
+by its nearest neighbours there; for a text, its own nearest pictures take their place. This is an independent reference
+implementation on open sticker sets, at preset {preset}: {meaning}.
 
-This is a reference implementation, trained on open sticker sets that come with it, and these are its results
-at preset {badge}: {meaning}. Every number and picture was made by the notebooks that follow, but for tables that were
-measured beforehand (speed, large indexes, what else was tried): their pages say when and, if it is known, on what.
+{gallery}
 
-## From a prompt to a picture
+{findings}
 
-The prompts are names of things that nothing which draws was trained on. Each stands with its nearest pictures in the
-database and, framed, the picture drawn from them: the first {shown} prompts in their order, each with the first
-picture of seed {seed}; none was picked. All {num} prompts, and what other models make of them, are
-[there to explore](explorer.md).
+{doors}
 
-{rows}
+Code and texts are under Apache-2.0, stickers under their own free licences; `CITATION.cff` says how to cite this and
+the paper. Every number and picture was made by the notebooks that follow, but for tables that were measured beforehand
+(speed, large indexes, what else was tried): their pages say when and, if it is known, on what.
 
 ## What the paper claims, and what is found here
 
@@ -42,23 +40,33 @@ interval lies where the brackets say, and *does not hold* where it lies on the o
 nearer to that limit than what matters, which `reports/claims.yaml` declares, there is *no effect*; else it *can't be
 told*. No number of ours compares with one of the paper's; signs and orders do.
 
-All claims: {counts}. {states} [The paper, figure by figure](paper.md) has each beside ours, and
-[what we could not reproduce](gaps.md) the rest, and why.
+All claims: {counts}. {states} [The paper, figure by figure](paper.md) has each beside ours,
+[what we could not reproduce](gaps.md) the rest, and why, and [all figures](figures.md) what each stage measured.
 
 {claims}
 
 <p><a href="_static/tables/claims.csv" download>All claims as CSV</a></p>
 
-## All figures
+{toctrees}
+"""
+GALLERY = """<ul class="kd-gallery">{items}</ul>
 
-What each stage measured. In brackets: 95% intervals over prompts. The judge is a network that never takes part in
-drawing; its own page and that of the evaluation say what these figures mean, and what they don't.
+The first {shown} prompts in their order, none picked, seed {seed}: names of things that nothing which draws was trained
+on. Framed, what is drawn; beside it the nearest of the {neighbours} pictures that it was made from.
+[All {num}](explorer.md)."""
+DOORS = """<div class="kd-doors">
+<a href="00_tour.html"><strong>Learn</strong> the paper in runnable steps, one idea a notebook</a>
+<a href="researchers.html"><strong>Run</strong> it again, change a number, compare</a>
+<a href="paper.html"><strong>Read</strong> the paper figure by figure, ours beside it</a>
+</div>"""
+FIGURES_PAGE = """# All figures
+
+{badge} What each stage measured. In brackets: 95% intervals over prompts. The judge is a network that never takes part
+in drawing; its own page and that of the evaluation say what these figures mean, and what they don't.
 
 {metrics}
 
 <p><a href="_static/tables/metrics.csv" download>All figures as CSV</a></p>
-
-{toctrees}
 """
 
 GAPS_PAGE = """# What we could not reproduce
@@ -91,30 +99,45 @@ def meaning(preset: str) -> str:
 
 
 def write_overview(preset: str, results: Path, pages: dict[str, str], metrics: dict[str, dict], claims: pd.DataFrame,
-                   paper: list[dict], toctrees: str, source: Path) -> None:
-    """index.md (first prompts, claims, metrics), gaps.md (claims that fail, what is missing), and their tables as CSV.
+                   paper: list[dict], findings: str, toctrees: str, source: Path) -> None:
+    """index.md (first prompts, findings, claims), figures.md, gaps.md (what failed, what is missing), and CSV tables.
 
-    results  reports/<preset>
-    pages    stage's folder -> its page
-    metrics  stage's folder -> its metrics.json
-    claims   from `judge_claims`
-    paper    from `load_paper`
+    results   reports/<preset>
+    pages     stage's folder -> its page
+    metrics   stage's folder -> its metrics.json
+    claims    from `judge_claims`
+    paper     from `load_paper`
+    findings  from `finding_list`
     """
     samples = read_json(results / "generation" / "samples.json")
-    drawn = {FULL_MODEL: {sample["prompt"]: f"generated/{sample['picture']}" for sample in samples}}
     counts = claims.verdict.value_counts().reindex(VERDICTS).dropna().astype(int)
     (source / "index.md").write_text(FIRST_PAGE.format(
-        badge=badge(preset), meaning=meaning(preset), rows=sample_list(samples[:FIRST_ROWS], drawn),
-        claims=claims_table(claims[claims.stage != ""], preset, pages), metrics=metrics_tables(metrics, preset),
+        badge=badge(preset), preset=preset, meaning=meaning(preset), gallery=gallery(samples), doors=DOORS,
+        findings=findings, claims=claims_table(claims[claims.stage != ""], preset, pages),
         counts=", ".join(f"{count} {verdict}" for verdict, count in counts.items()), toctrees=toctrees,
-        states=count_states(paper),
-        num=len(samples), shown=len(samples[:FIRST_ROWS]), seed=samples[0]["seed"]), encoding="utf-8")
+        states=count_states(paper)), encoding="utf-8")
+    figures = FIGURES_PAGE.format(badge=badge(preset), metrics=metrics_tables(metrics, preset))
+    (source / "figures.md").write_text(figures, encoding="utf-8")
     gaps = claims[claims.verdict != "holds"].sort_values("verdict", key=lambda s: s.map(VERDICTS.index), kind="stable")
     missed = GAPS_PAGE.format(badge=badge(preset), claims=claims_table(gaps, preset, pages), states=count_states(paper),
                               **{reason: missing_list(paper, reason) for reason in REASONS})
     (source / "gaps.md").write_text(missed, encoding="utf-8")
     claims.to_csv(source / "_static" / "tables" / "claims.csv", index=False)
     metrics_frame(metrics).to_csv(source / "_static" / "tables" / "metrics.csv", index=False)
+
+
+def gallery(samples: list[dict]) -> str:
+    """The first prompts, each with its nearest picture and what is drawn, as HTML and a sentence."""
+    items = []
+    for sample in samples[:FIRST_PROMPTS]:
+        prompt, near = sample["prompt"], sample["neighbours"][0]
+        whose = f"nearest picture: {near['title']} ({near['style']}, {near['author']}, {near['licence']})"
+        drawn = image_tag("generated/" + sample["picture"], f"drawn for “{prompt}”")
+        beside = image_tag("neighbours/" + file_name(near["id"]), whose)
+        items.append(f'<li><span class="kd-made">{drawn}</span>{beside}'
+                     f'<span class="kd-prompt">{html.escape(prompt)}</span></li>')
+    return GALLERY.format(items="".join(items), shown=len(items), seed=samples[0]["seed"], num=len(samples),
+                          neighbours=len(samples[0]["neighbours"]))
 
 
 def claims_table(claims: pd.DataFrame, preset: str, pages: dict[str, str]) -> str:

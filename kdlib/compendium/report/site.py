@@ -20,6 +20,7 @@ from kdlib.compendium.declared import Stage, read_stages
 from kdlib.compendium.report import mathml
 from kdlib.compendium.report.claims import judge_claims, load_claims
 from kdlib.compendium.report.explorer import write_explorer
+from kdlib.compendium.report.findings import finding_list, load_findings
 from kdlib.compendium.report.overview import claims_table, meaning, write_overview
 from kdlib.compendium.report.paper import load_paper, write_paper
 from kdlib.compendium.report.provenance import badge, footer, locked_runs, used_parameters, with_footers
@@ -49,9 +50,9 @@ REDIRECT = """<!DOCTYPE html>
 def build_report(preset: str, root: str | Path | None = None) -> Path:
     """Writes reports/<preset>/site and reports/<preset>/index.html, which leads there; returns the latter's path.
 
-    Reads the executed notebooks, generation/samples.json, reports/claims.yaml and paper.yaml, DOCS, and what is there
-    of the stages' metrics.json and sheets of pictures; dvc.lock says what a stage read and wrote. Raises
-    FileNotFoundError when one of the first five is missing, or a CSV that dvc.lock names; RuntimeError when Sphinx
+    Reads the executed notebooks, generation/samples.json, reports/claims.yaml, paper.yaml and findings.yaml, DOCS, and
+    what is there of the stages' metrics.json and sheets of pictures; dvc.lock says what a stage read and wrote. Raises
+    FileNotFoundError when one of the first six is missing, or a CSV that dvc.lock names; RuntimeError when Sphinx
     warns (a broken link, a formula it can't read).
     """
     root = Path(root or find_root())
@@ -105,7 +106,8 @@ def write_pages(preset: str, root: Path, source: Path) -> None:
     pages = {run.folder: run.page for run in runs}
     drawn = {run.folder: run.page for run in runs if "pictures.json" in run.stage.writes}
     write_explorer(preset, results, drawn, source, sticker_catalogue(root))
-    write_overview(preset, results, pages, metrics, claims, paper, toctrees(runs), source)
+    findings = finding_list(load_findings(root), metrics, first_pages(runs))
+    write_overview(preset, results, pages, metrics, claims, paper, findings, toctrees(runs), source)
     write_paper(preset, results, paper, claims, metrics, first_pages(runs), source)
     for name in DOCS:
         shutil.copyfile(root / "docs" / f"{name}.md", source / f"{name}.md")
@@ -113,7 +115,7 @@ def write_pages(preset: str, root: Path, source: Path) -> None:
 
 def toctrees(runs: list[Run]) -> str:
     """The sidebar: the report's own pages, then the notebooks of each part."""
-    groups = {"Report": ["explorer", "paper", "gaps", *DOCS]}
+    groups = {"Report": ["explorer", "paper", "gaps", "figures", *DOCS]}
     for run in runs:
         groups.setdefault(run.stage.part, []).append(run.page)
     return "\n\n".join(TOCTREE.format(caption=caption, names="\n".join(group)) for caption, group in groups.items())

@@ -58,9 +58,9 @@ def test_the_site_is_light_and_the_front_page_leads_there(built):
 
 
 def test_pages_say_what_is_to_be_seen_and_whose_it_is(built):
-    first = (built.parent / "site" / "index.html").read_text()
+    first, figures = ((built.parent / "site" / name).read_text() for name in ("index.html", "figures.html"))
     assert "preset toy" in first and "an &lt;apple&gt;" in first and "Goo &amp; Co" in first and "Apache-2.0" in first
-    assert "0.6123" in first and "12,345" in first
+    assert "0.6123" in first and "12,345" in figures
     for page in (built.parent / "site").glob("*.html"):
         assert all(re.search(r'alt="[^"]+"', tag) for tag in re.findall(r"<img\b[^>]*>", page.read_text())), page
     tour = (built.parent / "site" / "00_tour.html").read_text()
@@ -72,8 +72,8 @@ def test_a_notebook_has_a_page_for_each_declared_item_of_its_matrix(built):
     assert {path.stem for path in site.glob("*_*.html")} == set(PAGES)
     assert "<title>The tour: green" in (site / "10_variant-green.html").read_text()
     assert 'href="10_variant-blue.html">' in (site / "00_tour.html").read_text().split("<math")[-1]
-    first = (site / "index.html").read_text()
-    metrics = re.findall(r"<summary>(.*?)</summary>", first.partition("In brackets")[2])
+    figures = (site / "figures.html").read_text()
+    metrics = re.findall(r"<summary>(.*?)</summary>", figures.partition("In brackets")[2])
     assert metrics == ["index", "variant/blue"], "an older folder is not declared"
 
 
@@ -89,7 +89,7 @@ def test_pages_show_the_parameters_that_were_used():
 def test_claims_stand_on_the_first_page_and_what_fails_on_its_own(built):
     site = built.parent / "site"
     first, gaps = ((site / name).read_text() for name in ("index.html", "gaps.html"))
-    assert "the first 2 prompts in their order" in first and "seed 3; none was picked" in first
+    assert "The first 2 prompts in their order, none picked, seed 3" in first
     assert "All claims: 1 holds, 1 not run, 1 can’t be asked" in first and "It &lt;finds&gt; most" in first
     rows = gaps.partition('<section id="claims">')[2].partition("</table>")[0]
     assert rows and 'href="10_variant-blue.html"' not in rows and "It &lt;finds&gt; most" not in gaps

@@ -46,6 +46,12 @@ PAPER = [{"place": "Table 1", "shows": "votes of people", "not_askable": "nobody
          {"place": "Fig. 5", "shows": "a bridge", "not_built": "It is to be built.", "not_askable": "Not that half."},
          {"place": "Fig. 7", "shows": "the sea", "not_askable": "There is none here."}]
 
+FINDINGS = [{"says": "It finds {share} of {all}.", "page": "10_variant", "numbers": {
+                "share": {"stage": "variant/blue", "key": "recall.at_10", "format": ".0%"},
+                "all": {"stage": "index", "key": "num_pictures", "format": ","}}},
+            {"says": "An older one found {share}.", "page": "10_variant", "numbers": {
+                "share": {"stage": "variant/older", "key": "recall.at_10", "format": ".1f"}}}]
+
 
 def toy_results(root: Path) -> None:
     """All that a report is made of, at a preset `toy`; the tour was run again since DVC last ran it."""
@@ -80,6 +86,7 @@ def toy_results(root: Path) -> None:
     write_json(results / "generation" / "samples.json", samples)
     (root / "reports" / "claims.yaml").write_text(yaml.safe_dump(CLAIMS))
     (root / "reports" / "paper.yaml").write_text(yaml.safe_dump(PAPER))
+    (root / "reports" / "findings.yaml").write_text(yaml.safe_dump(FINDINGS))
     for stage in ("index", "variant/blue", "variant/older"):
         write_json(results / stage / "metrics.json", {"recall": {"at_10": 0.61234}, "num_pictures": 12345})
     toy_sheet(results / "variant" / "blue", ["a pear", PROMPTS[1], "a plum"])
