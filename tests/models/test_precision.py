@@ -1,10 +1,15 @@
-"""kdlib.models.precision: what the processor says decides."""
+"""kdlib.models.precision: what the processor says decides, and the generator draws in it."""
 
 import pytest
 import torch
 
 from kdlib.models import precision
+from kdlib.models.condition import Condition
+from kdlib.models.discrete.backbone import DiscreteBackbone
 from kdlib.models.precision import native_precision  # the fixture of conftest.py puts another in its module's place
+from tests.test_pipeline import ColourTokenizer, make_denoiser
+
+EACH = pytest.mark.parametrize("native, dtype", [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 
 
 @pytest.mark.parametrize("features, wanted", [
@@ -20,8 +25,21 @@ def test_the_processor_tells_what_it_can_do():
     assert precision.processor_features() & known
 
 
-@pytest.mark.parametrize("native, dtype", [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+@EACH
 def test_networks_compute_in_it(native, dtype, monkeypatch):
     monkeypatch.setattr(precision, "native_precision", lambda: native)
     with precision.native_autocast(torch.device("cpu")):
         assert torch.nn.Linear(3, 5)(torch.ones(2, 3)).dtype == dtype
+
+
+@EACH
+def test_the_discrete_generator_draws_in_it(native, dtype, monkeypatch):
+    monkeypatch.setattr(precision, "native_precision", lambda: native)
+    denoiser, seen = make_denoiser(), set()
+    for layer in denoiser.modules():
+        if isinstance(layer, torch.nn.Linear):
+            layer.register_forward_hook(lambda layer, given, out: seen.add(out.dtype))
+    drawn = DiscreteBackbone(denoiser, ColourTokenizer()).draw(Condition(torch.ones(2, 5), torch.ones(2, 3, 5)), 2, 2.0,
+                                                               torch.Generator().manual_seed(0))
+    assert seen == {dtype} and len(drawn) == 2
+    assert {parameter.dtype for parameter in denoiser.parameters()} == {torch.float32}
