@@ -29,7 +29,7 @@ from kdlib.files import atomic_file, atomic_folder, read_json
 from kdlib.params import find_root, load_params, load_preset
 
 LINK = re.compile(r"\]\((\w+)\.ipynb\)")
-DOCS = ("researchers", "commands", "scale")  # pages of docs/ that the report includes
+DOCS = ("researchers", "commands", "scale", "published")  # pages of docs/ that the report includes
 ASSETS = Path(__file__).parent / "assets"
 NOT_NEEDED = ("**/*.map", "_static/locales", "_static/**/fa-brands*", "_static/images", ".buildinfo*", "objects.inv",
               "_static/*.html", "_sources")
