@@ -21,6 +21,20 @@ def float32(monkeypatch):
             monkeypatch.setattr(f"{module}.native_precision", lambda: "fp32")
 
 
+@pytest.fixture
+def kd(tmp_path, monkeypatch):
+    """Runs `kd` inside a compendium with the preset quick, made of tiny parts."""
+    from typer.testing import CliRunner
+
+    from kdlib.cli import app
+    from tests.test_pipeline import make_root, parts_are_colours
+
+    make_root(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    parts_are_colours(monkeypatch)
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+
+
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
     """The index.html of a report of toy results."""

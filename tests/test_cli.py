@@ -7,10 +7,8 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 from kdlib import pipeline
-from kdlib.cli import app
 from kdlib.data.catalogue import folder_catalogue, thumbnail
 from kdlib.encoder import Encoder
 from kdlib.encoder.text_tower import Unread
@@ -18,15 +16,6 @@ from kdlib.retrieval import Index, openverse
 from kdlib.retrieval.own_pictures import own_workspace
 from tests.retrieval.test_engines import Colours, table
 from tests.test_pipeline import ColourEncoder, make_root, parts_are_colours
-
-
-@pytest.fixture
-def kd(tmp_path, monkeypatch):
-    """Runs `kd` inside a compendium with the preset quick, made of tiny parts."""
-    make_root(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    parts_are_colours(monkeypatch)
-    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
 
 
 def test_generate_writes_a_picture_and_says_what_it_was_made_from(kd, tmp_path):

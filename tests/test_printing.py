@@ -13,16 +13,7 @@ from typer.testing import CliRunner
 
 from kdlib.cli import app
 from kdlib.printing import as_json, as_table
-from tests.test_pipeline import make_root, parts_are_colours
-
-
-@pytest.fixture
-def kd(tmp_path, monkeypatch):
-    """Runs `kd` inside a compendium with the preset quick, made of tiny parts."""
-    make_root(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    parts_are_colours(monkeypatch)
-    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+from tests.test_pipeline import make_root
 
 
 def row(score, title, style, author, licence):
