@@ -85,16 +85,21 @@ def run(choice: Choice, trained: dict, num_steps: int, material: Material) -> di
     """Trains with one choice and measures: a row of the table, but for its name."""
     settings = {**trained, "seed": 0, **choice.settings, "num_steps": num_steps,
                 "gan_start": num_steps * trained["gan_start"] // trained["num_steps"]}
-    start, fresh = time.perf_counter(), material.fresh
+    start = time.perf_counter()
     with TemporaryDirectory() as folder:
         train_tokenizer(shrunk(material.known, choice.shrink), folder, **settings)
         tokenizer = Tokenizer.load(Path(folder) / "model")
-    seconds = time.perf_counter() - start
-    copies, codes = reconstruct_pictures(tokenizer, shrunk(fresh.pictures, choice.shrink))
-    copies = copies.repeat(choice.shrink, 1).repeat(choice.shrink, 2)
+    return {"seconds": round(time.perf_counter() - start), **rebuilt(tokenizer, material, choice.shrink)}
+
+
+def rebuilt(tokenizer: Tokenizer, material: Material, shrink: int = 1) -> dict[str, float]:
+    """What comes back from a tokenizer of pictures of held-out concepts, made smaller by `shrink`."""
+    fresh = material.fresh
+    copies, codes = reconstruct_pictures(tokenizer, shrunk(fresh.pictures, shrink))
+    copies = copies.repeat(shrink, 1).repeat(shrink, 2)
     features, real = (material.judge.features(pictures) for pictures in (copies, fresh.pictures))
     said = verdicts(material.judge, features, fresh.table.concept.tolist(), fresh.table.title.tolist())
-    return {"grid": tokenizer.grid, "num_codes": tokenizer.num_codes, "seconds": round(seconds),
+    return {"grid": tokenizer.grid, "num_codes": tokenizer.num_codes,
             "million_parameters": round(sum(p.numel() for p in tokenizer.parameters()) / 1e6, 2),
             "psnr_db": round(float(psnr_db(copies, fresh.pictures).mean()), 2),
             "concept_top5": round(float(said.top5.mean()), 4),

@@ -18,13 +18,23 @@ from kdlib.models import attention as transformer
 from kdlib.models.condition import Condition
 from kdlib.models.discrete import process as discrete
 from kdlib.models.discrete.process import Schedule
+from kdlib.models.discrete.tokenizer import TokenizerConfig
 from kdlib.params import load_params
 from kdlib.training.loop import TrainSettings
 from tests import processes
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from benchmarks import choices, contenders, machine, restated, text_map, tokenizers, tried  # noqa: E402
+from benchmarks import (  # noqa: E402
+    choices,
+    contenders,
+    machine,
+    pairs_of_codes,
+    restated,
+    text_map,
+    tokenizers,
+    tried,
+)
 from benchmarks import discrete as benchmark  # noqa: E402
 from benchmarks.reference import load  # noqa: E402
 from benchmarks.shapes import Shape  # noqa: E402
@@ -205,6 +215,21 @@ def test_bits_are_the_entropy_times_positions():
     """Half, a quarter and a quarter: 1.5 bits a code."""
     assert tokenizers.bits(np.array([[0, 0, 5, 7], [7, 0, 0, 5]])) == pytest.approx(4 * 1.5)
     assert tokenizers.bits(np.arange(35).reshape(7, 5)) == pytest.approx(5 * math.log2(35))
+
+
+@pytest.mark.parametrize("join, width", [(pairs_of_codes.side_by_side, 3), (pairs_of_codes.added, 6)])
+def test_the_codebook_of_pairs_holds_every_pair_and_a_plain_tokenizer_gives_the_same_codes(join, width):
+    torch.manual_seed(0)
+    pairs = pairs_of_codes.PairTokenizer(TokenizerConfig(16, 32, 6, 4, 1), join, width).eval()
+    first, second = pairs.first.detach().numpy()[:, 0], pairs.second.detach().numpy()[0]
+    assert (len(first), len(second)) == (8, 4)
+    unit = lambda vector: vector / np.linalg.norm(vector)
+    wanted = [unit(np.concatenate([unit(a), unit(b)]) if width == 3 else unit(a) + b) for a in first for b in second]
+    np.testing.assert_allclose(pairs.codebook().detach(), wanted, atol=1e-6)
+    images = torch.rand(2, 3, 16, 16) * 2 - 1
+    plain = pairs_of_codes.with_one_table(pairs)
+    torch.testing.assert_close(plain.encode(images), pairs.encode(images))
+    torch.testing.assert_close(plain.decode(plain.encode(images)), pairs.decode(pairs.encode(images)))
 
 
 def test_a_table_is_added_to_and_its_rows_are_not_run_again(tmp_path):
