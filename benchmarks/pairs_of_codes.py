@@ -4,8 +4,8 @@
 
 A pair of codes has as many values as the preset's one table, from tables of a few dozen vectors. "two factors" puts two
 halves of a vector beside each other (product quantisation; Jegou et al., 2011), "two residuals" adds a correction to a
-first vector (residual quantisation; RQ-VAE, Lee et al., 2022). Rows have what `benchmarks.tokenizers` measures. The last
-row has one halving fewer, so four times the positions.
+first vector (residual quantisation; RQ-VAE, Lee et al., 2022). Rows have what `benchmarks.tokenizers` measures, and the
+last has one halving fewer, so four times the positions.
 """
 
 from __future__ import annotations
