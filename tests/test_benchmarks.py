@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.linear_model import Ridge
 
+from kdlib.data.dataset import DataSet
 from kdlib.files import read_json
 from kdlib.models import attention as transformer
 from kdlib.models.condition import Condition
@@ -21,6 +22,8 @@ from kdlib.models.discrete.process import Schedule
 from kdlib.models.discrete.tokenizer import TokenizerConfig
 from kdlib.params import load_params
 from kdlib.training.loop import TrainSettings
+from kdlib.training.views import Views
+from kdlib.types import Embeddings
 from tests import processes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,6 +31,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import (  # noqa: E402
     choices,
     contenders,
+    lessons,
     machine,
     pairs_of_codes,
     restated,
@@ -250,3 +254,36 @@ def test_a_table_is_added_to_and_its_rows_are_not_run_again(tmp_path):
     out.with_suffix(".json").unlink()
     with pytest.raises(ValueError, match="cpu unknown, here one"):
         choices.add_rows_missing(out, facts, {"d": 4}, run)
+
+
+def shown_to_a_toy():
+    """Four pictures on a circle, two plain views and two lessons, a and c of one style and of the stickers."""
+    on_circle = lambda degrees: np.stack([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], 1)
+    vectors = np.stack([on_circle(of) for of in ([0, 10, 40, 55], [-5, 12, 38, 60], [3, 9, 41, 52], [1, 8, 44, 57])])
+    views = Views(np.arange(48).reshape(4, 4, 3), vectors.astype(np.float16))
+    embeddings = Embeddings(vectors[0].astype(np.float32), np.array(list("abcd")), "e")
+    table = pd.DataFrame({"id": list("cbda"), "style": ["noto", "fluent-color", "noto", "noto"]})
+    near = np.array([[[1], [0], [3], [2]]] * 2 + [[[2], [1], [0], [0]]] * 2, np.int32)
+    return lessons.Shown(views, embeddings, near), DataSet(table, np.zeros((4, 5, 7, 3), np.uint8))
+
+
+def test_stickers_alone_are_shown_with_neighbours_among_themselves():
+    got = lessons.stickers_alone(*shown_to_a_toy())
+    assert got.pictures.ids.tolist() == ["a", "c", "d"] and got.views.codes[0, 1].tolist() == [6, 7, 8]
+    assert got.neighbours.tolist() == [[[1], [2], [1]]] * 4  # a at 0, c at 40, d at 55 degrees, in either half
+
+
+def test_plain_lessons_are_the_first_half_of_what_is_shown():
+    got = lessons.plain_lessons(shown_to_a_toy()[0])
+    assert got.views.codes.shape == (2, 4, 3) and got.neighbours[:, :, 0].tolist() == [[1, 0, 3, 2]] * 2
+
+
+def test_frequent_codes_are_of_the_same_views(monkeypatch):
+    monkeypatch.setattr(lessons, "FrequentCodes", lambda tokenizer, pictures, weight: SimpleNamespace(
+        encode=lambda view: np.full((len(view), 3), view[0, 0, 0, 0] + int(weight * 10))))
+    shown, learned = shown_to_a_toy()
+    learned.pictures[:, :, 0] = 9  # mirrored ones begin with 0
+    got = lessons.with_frequent_codes(shown, learned, None, num_changed=0, seed=0, rate_weight=0.5)
+    assert got.views.codes[:, 0, 0].tolist() == [14, 5, 14, 5]
+    np.testing.assert_array_equal(got.views.vectors, shown.views.vectors)
+    np.testing.assert_array_equal(got.neighbours, shown.neighbours)
