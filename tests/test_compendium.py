@@ -107,6 +107,13 @@ def test_the_variants_have_the_network_of_the_training_and_differ_in_the_conditi
     assert set(STAGES["variant"]["matrix"]["conditioning"]) == set(CONDITIONERS) == set(PAPER_FID)
 
 
+def test_the_u_nets_of_the_comparison_have_the_network_of_the_shipped_one():
+    for preset in DECLARED["backbones"].presets(PARAMS):
+        compared, shipped = PARAMS[preset]["backbones"], PARAMS[preset]["unet"]
+        assert {name: value for name, value in compared.items() if name not in {"num_steps", "num_draws"}} == {
+            name: value for name, value in shipped.items() if name not in {"num_steps", "conditioning"}}
+
+
 # --- stages --------------------------------------------------------------------------------------------------------
 
 WRITE = "run `make stages`, which writes it anew from the notebooks"
@@ -120,6 +127,8 @@ NEEDS = {  # what a notebook reads that calls this, or asks its session for it
     "train_variant": STICKERS | WORLD | {"k", "views/training_set", "tokenizer/model", "views/views",
                                          "views/neighbours.npy"}, "load_prompts": {"data/prompts.csv"},
     "draw_variant": {"encoder/model", "index/training", "tokenizer/model"},
+    "train_unet_variant": STICKERS | WORLD | {"views/training_set", "views/views", "views/neighbours.npy"},
+    "unet_pipeline": {"encoder/model", "index/training"},
     "session.asked": {"data/prompts.csv"}, "session.prompts": {"data/prompts.csv"},
     "session.concepts": {"data/prompts.csv"}, "session.stickers": STICKERS, "session.judge": {"judge/model"},
     "session.reference": STICKERS | {"judge/model"}, "session.judged": {"data/prompts.csv", "judge/model"},
