@@ -77,9 +77,11 @@ def find_parts(preset_or_folder: str | Path, names: tuple[str, ...] | None = Non
         parts = {name: folder / BACKBONES[kind][name] for name in names}
         advice = f"make it with `make reproduce PRESET={preset}` or fetch published results with `dvc pull`"
     missing = [name for name, path in parts.items() if not path.is_dir()]
+    if missing == ["denoiser"] and kind == "continuous" and not is_saved(preset_or_folder):
+        raise FileNotFoundError(f"preset {preset_or_folder} has no continuous model (looked in {folder}); train it "
+                                f"with `dvc repro unet@{preset_or_folder}`")
     if missing:
-        of = " of the continuous backbone" if kind == "continuous" else ""
-        raise FileNotFoundError(f"{preset_or_folder} has no {', '.join(missing)}{of} (looked in {folder}); {advice}")
+        raise FileNotFoundError(f"{preset_or_folder} has no {', '.join(missing)} (looked in {folder}); {advice}")
     return parts
 
 

@@ -12,7 +12,15 @@ from typer.core import TyperGroup
 
 from kdlib.ballot import ballot
 from kdlib.console import check_own_code, choose_threads, clear_errors, printable
-from kdlib.outputs import check_apart, check_index_paths, check_out, report_path, save_images, workspace_path
+from kdlib.outputs import (
+    check_apart,
+    check_index_paths,
+    check_out,
+    find_upsampler,
+    report_path,
+    save_images,
+    workspace_path,
+)
 from kdlib.printing import as_json, as_table, examples, found_rows, neighbour_rows
 
 # Before PyTorch is imported: its threads then sleep while they wait, and leave the cores to other processes.
@@ -61,9 +69,11 @@ def before_any_command() -> None:
     'kd generate "a red apple" --out apple.png',
     'kd generate "a red apple" --num-candidates 8 --out best.png',
     'kd generate "a red apple" --index my.index --k 5 --seed 3 --out mine.png',
+    'kd generate "a red apple" --out apple.svg',
     'kd generate "a red apple" --num-images 4 --out apples.png --json'))
 def generate(prompt: Prompt,
-             out: Annotated[Path, typer.Option(help="The picture to write; several become NAME-1, NAME-2, ...")],
+             out: Annotated[Path, typer.Option(help="The picture to write; several become NAME-1, NAME-2, "
+                                                           "... As .svg it is traced.")],
              preset: Preset = None,
              k: Annotated[int | None, typer.Option("--k", help="Neighbours to draw from.")] = None,
              num_images: Annotated[int, typer.Option(help="How many pictures.")] = 1,
@@ -72,6 +82,8 @@ def generate(prompt: Prompt,
              guidance_scale: Annotated[float | None, typer.Option(help="1 is no guidance.")] = None,
              num_steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
              seed: Annotated[int, typer.Option(help="Same seed, same picture.")] = 0,
+             size: Annotated[int | None, typer.Option(help="Side in pixels: as drawn (the default), or larger by the "
+                                                           "preset's upsampler, if it has one.")] = None,
              backbone: Annotated[str | None, typer.Option(help="discrete or continuous. Default: the saved folder's "
                                                                "own, and of a preset the discrete one.")] = None,
              index: IndexFolder = None, engine: Engine = None, licence: Licences = None, style: Styles = None,
@@ -92,6 +104,8 @@ def generate(prompt: Prompt,
 
         name = preset or default_preset(backbone=backbone)
         pipe = load_pipeline(name, backbone=backbone)
+        drawn_px = pipe.backbone.size_px
+        upsampler = find_upsampler(name, drawn_px if size is None else size, drawn_px)
         database = open_index(index, pipe.encoder.identity) if index else None
         if engine:
             database = ask_engine(engine, prompt, pipe.encoder, k)
@@ -101,7 +115,7 @@ def generate(prompt: Prompt,
             k = default_k(k, pipe, database)
         result = pipe(prompt, k=k, num_images=num_images, guidance_scale=guidance_scale, num_steps=num_steps, seed=seed,
                       index=database, num_candidates=num_candidates)
-        paths = save_images(result.images, out)
+        paths = save_images(upsampler.upsample(result.images) if upsampler else result.images, out)
         rows = neighbour_rows(result.neighbours)
         if json:
             told = {"preset": name, "backbone": pipe.backbone.kind, "seed": seed, **result.settings,

@@ -1,4 +1,7 @@
-"""What the commands write: where it goes, that nothing of the user's is replaced, and the writing of pictures."""
+"""What the commands write: where it goes, that nothing of the user's is replaced, and the writing of pictures.
+
+Pictures can be made larger before, by a preset's upsampler, and be traced: as drawings that have no size (.svg).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".svg")
+UPSAMPLER = "superres/model"  # of a preset
 
 
 def check_out(out: Path, num_images: int) -> None:
@@ -76,5 +80,41 @@ def save_images(images: list, out: Path) -> list[Path]:
     paths = picture_paths(out, len(images))
     for image, path in zip(images, paths, strict=True):
         with atomic_file(path) as temporary:
-            image.save(temporary)
+            if path.suffix.lower() == ".svg":
+                temporary.write_text(traced(image), encoding="utf-8")
+            else:
+                image.save(temporary)
     return paths
+
+
+def traced(image) -> str:
+    """A PIL picture as SVG: smooth outlines of its patches of colour, found by vtracer."""
+    import io
+
+    import vtracer
+
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "PNG")
+    return vtracer.convert_raw_image_to_svg(buffer.getvalue(), img_format="png", mode="spline", filter_speckle=4)
+
+
+def find_upsampler(preset_or_folder: str, size_px: int, drawn_px: int):
+    """The preset's upsampler if pictures of drawn_px are wanted in size_px; None where that is the same.
+
+    Raises ValueError for a size that can't be had, saying which can.
+    """
+    if size_px == drawn_px:
+        return None
+    from kdlib.params import find_root
+
+    folder = find_root() / "reports" / preset_or_folder / UPSAMPLER
+    if not folder.is_dir():
+        raise ValueError(f"--size {size_px} can't be had: this generator draws {drawn_px} px, and there is no "
+                         f"upsampler in {folder}; `dvc repro superres@PRESET` trains one for a preset that has that "
+                         "stage")
+    from kdlib.models.superres import Upsampler
+
+    upsampler = Upsampler.load(folder)
+    if size_px != (larger := drawn_px * upsampler.config.scale):
+        raise ValueError(f"--size {size_px} can't be had; choose {drawn_px}, or {larger} by the upsampler")
+    return upsampler

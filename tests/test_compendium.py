@@ -14,9 +14,9 @@ from PIL import Image
 
 from kdlib.compendium import figures
 from kdlib.compendium.contents import notebook_order, with_list, with_next
-from kdlib.compendium.declared import declared_parameters, read_notebook, read_stage, read_stages
+from kdlib.compendium.declared import Stage, declared_parameters, read_notebook, read_stage, read_stages
 from kdlib.compendium.notebook import clean_notebook, parse_item, stage_parameters
-from kdlib.compendium.stages import all_imported_files, code, imported_files, pipeline
+from kdlib.compendium.stages import all_imported_files, code, imported_files, pipeline, report_entry, stage_presets
 from kdlib.experiments.paper import PAPER_FID
 from kdlib.models.conditioning import CONDITIONERS
 from kdlib.params import load_params, preset_names
@@ -49,7 +49,7 @@ def room(path):
 @each_notebook
 def test_parameters_have_the_names_and_types_of_params_yaml(path):
     declared, stage = declared_parameters(read_notebook(path)), read_stage(path).stage
-    for preset, item in itertools.product(PARAMS["presets"], items(stage)):
+    for preset, item in itertools.product(DECLARED[stage].presets(PARAMS), items(stage)):
         item = parse_item(item, declared)
         assert not item.keys() & PARAMS[preset][stage].keys(), "the matrix says it; the group would be ignored"
         given = stage_parameters(preset, PARAMS[preset], stage, set(declared), item)
@@ -67,10 +67,35 @@ def test_every_parameter_is_used(path):
     assert set(declared_parameters(read_notebook(path))) <= loaded
 
 
-def test_presets_that_run_have_a_group_for_every_stage():
-    for preset in PARAMS["presets"]:
-        assert set(STAGES) - {"report"} <= set(PARAMS[preset]), preset
+def test_every_group_of_a_preset_is_a_stages_and_quick_has_one_for_each():
+    """What continuous integration runs is `quick`; a stage that another preset lacks is not run there."""
     assert set(PARAMS["presets"]) <= set(preset_names(PARAMS))
+    for preset in PARAMS["presets"]:
+        groups = {name for name, value in PARAMS[preset].items() if isinstance(value, dict)}
+        assert groups <= set(STAGES), preset
+    assert set(STAGES) - {"report"} <= set(PARAMS["quick"])
+
+
+def test_a_stage_runs_for_the_presets_that_have_a_group_for_it():
+    params = {"presets": ["small", "large"], "small": {"a": {}, "b": {}, "c": {}}, "large": {"a": {}, "c": {}}}
+    stages = {name: Stage("01_x", name, "The road", reads=reads) for name, reads in
+              {"a": (), "b": ("a/model",), "c": ("b/model",), "d": ("data/stickers.parquet",)}.items()}
+    assert stages["a"].presets(params) == ["small", "large"]
+    assert stage_presets(stages["a"], stages, params) == "${presets}"
+    assert stage_presets(stages["b"], stages, params) == ["small"]
+    with pytest.raises(ValueError, match="c reads what b writes, for which preset large has no group"):
+        stage_presets(stages["c"], stages, params)
+    with pytest.raises(ValueError, match="no preset of params.yaml has a group 'd'"):
+        stage_presets(stages["d"], stages, params)
+
+
+def test_the_report_names_files_of_no_stage_that_a_preset_lacks():
+    """DVC takes the same deps for every preset, and one that isn't there is an error."""
+    fewer = {**PARAMS, "cpu": {name: value for name, value in PARAMS["cpu"].items() if name != "geometry"}}
+    before, after = (set(report_entry(DECLARED, ROOT, params)["deps"]) for params in (PARAMS, fewer))
+    assert before - after == {f"reports/${{item.preset}}/geometry/{name}" for name in DECLARED["geometry"].writes
+                              if name.endswith((".csv", ".json"))}
+    assert after < before and "reports/${item.preset}/notebooks" in after
 
 
 def test_the_variants_have_the_network_of_the_training_and_differ_in_the_conditioning_only():
@@ -80,6 +105,13 @@ def test_the_variants_have_the_network_of_the_training_and_differ_in_the_conditi
         assert {name: value for name, value in variant.items() if name not in own} == {
             name: value for name, value in training.items() if name not in {"num_steps", "conditioning"}}
     assert set(STAGES["variant"]["matrix"]["conditioning"]) == set(CONDITIONERS) == set(PAPER_FID)
+
+
+def test_the_u_nets_of_the_comparison_have_the_network_of_the_shipped_one():
+    for preset in DECLARED["backbones"].presets(PARAMS):
+        compared, shipped = PARAMS[preset]["backbones"], PARAMS[preset]["unet"]
+        assert {name: value for name, value in compared.items() if name not in {"num_steps", "num_draws"}} == {
+            name: value for name, value in shipped.items() if name not in {"num_steps", "conditioning"}}
 
 
 # --- stages --------------------------------------------------------------------------------------------------------
@@ -95,6 +127,8 @@ NEEDS = {  # what a notebook reads that calls this, or asks its session for it
     "train_variant": STICKERS | WORLD | {"k", "views/training_set", "tokenizer/model", "views/views",
                                          "views/neighbours.npy"}, "load_prompts": {"data/prompts.csv"},
     "draw_variant": {"encoder/model", "index/training", "tokenizer/model"},
+    "train_unet_variant": STICKERS | WORLD | {"views/training_set", "views/views", "views/neighbours.npy"},
+    "unet_pipeline": {"encoder/model", "index/training"},
     "session.asked": {"data/prompts.csv"}, "session.prompts": {"data/prompts.csv"},
     "session.concepts": {"data/prompts.csv"}, "session.stickers": STICKERS, "session.judge": {"judge/model"},
     "session.reference": STICKERS | {"judge/model"}, "session.judged": {"data/prompts.csv", "judge/model"},
@@ -159,11 +193,12 @@ def test_what_stages_read_is_what_others_write():
 def test_the_report_depends_on_all_that_the_stages_made_for_it():
     """Every metrics.json, CSV and sheet of pictures, of every item of a matrix; all notebooks; its own assets.
 
-    Of the ablations, whose number dvc.yaml doesn't know, the folder that holds them.
+    Of the ablations, whose number dvc.yaml doesn't know, the folder that holds them. Not of stages that a preset lacks.
     """
     wanted = {f"reports/${{item.preset}}/{name}" for name in ("generation/samples.json", "generation/pictures",
                                                               "notebooks", "ablation")}
-    for name in set(STAGES) - {"report", "ablation"}:
+    everywhere = {name for name, stage in DECLARED.items() if stage.presets(PARAMS) == PARAMS["presets"]}
+    for name in everywhere - {"ablation"}:
         for item, made in itertools.product(items(name), outs_of(STAGES[name])):
             for key, _, value in (text.partition("=") for text in item):
                 made = made.replace(f"${{item.{key}}}", value)
@@ -188,7 +223,8 @@ def test_stages_write_under_reports_only_and_have_a_notebook_each():
     for name, stage in STAGES.items():
         outs = outs_of(stage)
         assert all(out.startswith("reports/${item.preset}/") for out in outs), name
-        assert stage["matrix"]["preset"] == "${presets}"
+        wanted = PARAMS["presets"] if name == "report" else DECLARED[name].presets(PARAMS)
+        assert stage["matrix"]["preset"] == ("${presets}" if wanted == PARAMS["presets"] else wanted), name
         own = [f"{{item.{key}}}" for key in stage["matrix"]]  # two items that write one file would overwrite each other
         assert all(key in out for out in outs for key in own), name
     assert {read_stage(path).stage for path in NOTEBOOKS} == set(STAGES) - {"report"}

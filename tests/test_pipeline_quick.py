@@ -73,7 +73,9 @@ def stages(root: Path) -> dict:
 
 def test_every_stage_ran_and_left_a_report(copies):
     root = copies[0]
-    runs = [(stage, item) for stage in read_stages(root).values() for item in stage.items(load_params(root))]
+    params = load_params(root)
+    run_here = [stage for stage in read_stages(root).values() if "quick" in stage.presets(params)]
+    runs = [(stage, item) for stage in run_here for item in stage.items(params)]
     assert set(stages(root)) == {"report@quick"} | {"-".join([f"{stage.stage}@quick", *item.values()])
                                                     for stage, item in runs}
     results = root / "reports" / "quick"

@@ -48,6 +48,10 @@ class Stage(NamedTuple):
         values = [list(params[values]) if isinstance(values, str) else values for values in self.matrix.values()]
         return [dict(zip(self.matrix, item, strict=True)) for item in itertools.product(*values)]
 
+    def presets(self, params: dict) -> list[str]:
+        """Those of params.yaml's `presets` that have a group for the stage: it is run for no others."""
+        return [preset for preset in params["presets"] if self.stage in params[preset]]
+
     def folder(self, item: dict) -> str:
         """Where an item's results lie under reports/<preset>."""
         return "/".join([self.stage, *map(str, item.values())])

@@ -23,7 +23,7 @@ from kdlib.params import find_root, load_params
 HEAD = """\
 # Written by `python -m kdlib.compendium.stages` (or `make stages`) from the last cell of each notebook: edit that.
 #
-# The road: each stage executes one notebook for each preset in params.yaml's `presets`.
+# The road: each stage executes one notebook for each preset in params.yaml's `presets` that has a group for it.
 #
 #   dvc repro report@quick      one preset, to its report
 #   dvc repro training@cpu      one preset, up to a stage
@@ -33,7 +33,8 @@ HEAD = """\
 # train again where an unpublished one is missing.
 #
 # The report depends on the folder of executed notebooks, and on the folders of stages whose items params.yaml names.
-# They count with all that lies in them: when an item is taken out, remove what it left there.
+# They count with all that lies in them: when an item is taken out, remove what it left there. A stage that not all
+# presets have counts by its executed notebook alone, which shows what it found.
 
 stages:
 """
@@ -41,7 +42,7 @@ RESULTS = "reports/${item.preset}"
 AT_ROOT = ("data/", "benchmarks/")
 CURVES = "curves/plots/metrics"
 SHOWN = ("metrics.json", "pictures.png", "pictures.json", ".csv")  # what the site reads of all that stages write
-BACKBONES = {"continuous": "unet/model"}  # rooms that load_backbone opens only for such a model
+OPTIONAL = {"continuous": "unet/model"}  # rooms that are opened only for such a model
 REPORT = "kdlib.compendium.report"
 REPORT_READS = ("generation/samples.json", "generation/pictures", "notebooks")
 
@@ -89,9 +90,10 @@ def all_imported_files(tree: ast.Module, root: Path, without: frozenset[Path] = 
     return sorted(path.relative_to(root).as_posix() for path in found)
 
 
-def other_backbones(stage: Stage, root: Path) -> frozenset[Path]:
-    """The rooms of the generators that a stage does not read, which `load_backbone` could load but will not."""
-    unread = [room for room, model in BACKBONES.items() if model not in stage.reads]
+def unopened_rooms(stage: Stage, root: Path) -> frozenset[Path]:
+    """The rooms of models that a stage neither reads nor makes: what it calls could load such a one, but will not."""
+    touched = {*stage.reads, *(f"{stage.stage}/{name}" for name in stage.writes)}
+    unread = [room for room, model in OPTIONAL.items() if model not in touched]
     return frozenset(path for room in unread for path in root.joinpath("kdlib", "models", room).rglob("*.py"))
 
 
@@ -107,22 +109,39 @@ def resolved(path: str, stages: dict[str, Stage]) -> list[str]:
     return [f"{RESULTS}/{stages[stage].folder(item)}/{name}" for item in stages[stage].items({})]
 
 
-def stage_entry(stage: Stage, stages: dict[str, Stage], root: Path, presets: dict) -> dict:
+def stage_presets(stage: Stage, stages: dict[str, Stage], params: dict) -> str | list[str]:
+    """For which presets dvc.yaml runs a stage.
+
+    Raises ValueError where no preset has a group for it, or one has that lacks a stage whose results it reads.
+    """
+    own = stage.presets(params)
+    if not own:
+        raise ValueError(f"no preset of params.yaml has a group {stage.stage!r}; add one (`{stage.stage}: {{}}` will "
+                         "do)")
+    for read in (path.partition("/")[0] for path in stage.reads if not path.startswith(AT_ROOT)):
+        if lacking := [preset for preset in own if preset not in stages[read].presets(params)]:
+            raise ValueError(f"{stage.stage} reads what {read} writes, for which preset {lacking[0]} has no group in "
+                             "params.yaml; add it")
+    return "${presets}" if own == params["presets"] else own
+
+
+def stage_entry(stage: Stage, stages: dict[str, Stage], root: Path, params: dict) -> dict:
     """A stage as dvc.yaml has it."""
     path = root / "notebooks" / f"{stage.notebook}.ipynb"
-    scalars = {name for values in presets.values() for name, value in values.items() if not isinstance(value, dict)}
+    groups = [params[preset] for preset in stage.presets(params)]
+    scalars = {name for group in groups for name, value in group.items() if not isinstance(value, dict)}
     own = [name for name in declared_parameters(read_notebook(path)) if name in scalars]
     named = {name: f"${{item.{name}}}" for name in stage.matrix}
     shared = [f"{key}.{named[name]}" for name, key in stage.matrix.items() if isinstance(key, str)]
     folder = f"{RESULTS}/{stage.folder(named)}"
     outs = [name for name in stage.writes if name not in ("metrics.json", CURVES)]
     entry = {
-        "matrix": {"preset": "${presets}"} | {name: f"${{{key}}}" if isinstance(key, str) else list(key)
-                                              for name, key in stage.matrix.items()},
+        "matrix": {"preset": stage_presets(stage, stages, params), **{
+            name: f"${{{key}}}" if isinstance(key, str) else list(key) for name, key in stage.matrix.items()}},
         "cmd": " ".join(["python -m kdlib.compendium.notebook", f"notebooks/{path.name}", "${item.preset}",
                          *(f"{name}={item}" for name, item in named.items())]),
         "params": [f"${{item.preset}}.{name}" for name in dict.fromkeys([*own, *stage.params, stage.stage])] + shared,
-        "deps": [f"notebooks/{path.name}", *all_imported_files(code(path), root, other_backbones(stage, root)),
+        "deps": [f"notebooks/{path.name}", *all_imported_files(code(path), root, unopened_rooms(stage, root)),
                  *(dep for read in stage.reads for dep in resolved(read, stages))],
         "outs": [*({f"{folder}/{name}": {"push": False}} for name in stage.unpublished),
                  *(f"{folder}/{name}" for name in outs), f"{RESULTS}/notebooks/{stage.executed(named)}.ipynb"]}
@@ -133,14 +152,17 @@ def stage_entry(stage: Stage, stages: dict[str, Stage], root: Path, presets: dic
     return entry
 
 
-def report_entry(stages: dict[str, Stage], root: Path) -> dict:
-    """The report's stage: it reads what the others wrote for it, and the notebooks for their order."""
+def report_entry(stages: dict[str, Stage], root: Path, params: dict) -> dict:
+    """The report's stage: it reads what the others wrote for it, and the notebooks for their order.
+
+    Of stages that not all presets have, it can name no file; the folder of executed notebooks holds one for each.
+    """
     modules = all_imported_files(ast.parse(f"import {REPORT}.__main__"), root)
     folder = root.joinpath(*REPORT.split("."), "assets")
     files = [path.relative_to(root).as_posix()
              for path in [*sorted(folder.iterdir()), *sorted((root / "docs").glob("*.md"))]]
     reads = list(REPORT_READS)
-    for stage in stages.values():
+    for stage in (stage for stage in stages.values() if stage.presets(params) == params["presets"]):
         if any(isinstance(key, str) for key in stage.matrix.values()):
             reads.append(stage.stage)
         else:
@@ -179,9 +201,8 @@ def entry_text(name: str, entry: dict) -> str:
 def pipeline(root: Path) -> str:
     """The text of dvc.yaml."""
     stages, params = read_stages(root), load_params(root)
-    presets = {preset: params[preset] for preset in params["presets"]}
-    entries = {name: stage_entry(stage, stages, root, presets) for name, stage in stages.items()}
-    entries["report"] = report_entry(stages, root)
+    entries = {name: stage_entry(stage, stages, root, params) for name, stage in stages.items()}
+    entries["report"] = report_entry(stages, root, params)
     return HEAD + "\n\n".join(entry_text(name, entry) for name, entry in entries.items()) + "\n"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 from kdlib.data.drawings import render
 from kdlib.data.pixels import normalise_pixels
 from kdlib.files import array_hash
+from kdlib.models.continuous.process import Process, training_loss
+from kdlib.models.diffusion_superres import DiffusionUpsampler, DiffusionUpsamplerConfig, shown_small
 from kdlib.models.superres import Upsampler, UpsamplerConfig
 from kdlib.training.critic import EarlyFeatures, hinge_terms, make_critic
 from kdlib.training.loop import TrainSettings, seed_weights, train
@@ -35,7 +38,7 @@ class UpsamplerObjective(nn.Module):
     gan_start step at which the adversarial term sets in
     """
 
-    def __init__(self, upsampler: Upsampler, svgs: Sequence[str],
+    def __init__(self, upsampler: Upsampler | DiffusionUpsampler, svgs: Sequence[str],
                  clean: UInt8[np.ndarray, "pictures size size 3"], rebuilt: UInt8[np.ndarray, "pictures size size 3"],
                  crop_px: int, gan_start: int):
         super().__init__()
@@ -76,6 +79,21 @@ class UpsamplerObjective(nn.Module):
         return flip(small), flip(large)
 
 
+class DiffusionObjective(UpsamplerObjective):
+    """The process' loss for the same pairs of pictures: the large one is to be seen through its noise."""
+
+    def __init__(self, upsampler: DiffusionUpsampler, svgs: Sequence[str],
+                 clean: UInt8[np.ndarray, "pictures size size 3"], rebuilt: UInt8[np.ndarray, "pictures size size 3"],
+                 crop_px: int):
+        super().__init__(upsampler, svgs, clean, rebuilt, crop_px, gan_start=0)
+        del self.critic, self.features  # noise is what this one is measured by
+
+    def forward(self, rows: Int[Tensor, " batch"], generator: torch.Generator) -> dict[str, Tensor]:
+        """The mean squared error for the pictures of `rows`."""
+        small, large = (images.to(self.step.device) for images in self.draw(rows, generator))
+        return {"loss": training_loss(self.upsampler.process, self.upsampler, large, shown_small(small), generator)}
+
+
 def worn(images: Float[Tensor, "batch 3 size size"], generator: torch.Generator) -> Float[Tensor, "batch 3 size size"]:
     """Half of the pictures blurred, all of them with noise of some strength, as a continuous generator leaves it."""
     draw = torch.rand(len(images), 2, 1, 1, 1, generator=generator)
@@ -109,4 +127,24 @@ def train_upsampler(svgs: Sequence[str], clean: UInt8[np.ndarray, "pictures size
                                  [array_hash(clean, rebuilt, np.array(svgs, dtype=str)), f"{crop_px} {gan_start}"]))
     history = train(objective, len(svgs), settings, Path(folder) / "checkpoint")
     upsampler.save(Path(folder) / "model")
+    return history
+
+
+def train_diffusion_upsampler(svgs: Sequence[str], clean: UInt8[np.ndarray, "pictures size size 3"],
+                              rebuilt: UInt8[np.ndarray, "pictures size size 3"], folder: str | Path, *, scale: int,
+                              widths: Sequence[int], num_blocks: int, process: dict, crop_px: int, batch_size: int,
+                              num_steps: int, learning_rate: float, seed: int) -> pd.DataFrame:
+    """Trains as DiffusionObjective says and saves `folder`/model; returns the history.
+
+    process  what Process takes: num_timesteps, schedule, prediction, ...
+    Goes on from `folder`/checkpoint when it was cut off. Raises ValueError for sizes or a process that make no sense.
+    """
+    seed_weights(seed)
+    config = DiffusionUpsamplerConfig(scale, widths, num_blocks, asdict(Process(**process)))
+    objective = DiffusionObjective(DiffusionUpsampler(config), svgs, clean, rebuilt, crop_px)
+    settings = TrainSettings(num_steps=num_steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
+                             weight_decay=0.0, ema_decay=0.998, data_id=" ".join(
+                                 [array_hash(clean, rebuilt, np.array(svgs, dtype=str)), str(crop_px)]))
+    history = train(objective, len(svgs), settings, Path(folder) / "checkpoint")
+    objective.upsampler.save(Path(folder) / "model")
     return history

@@ -13,20 +13,22 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from kdlib.data.pixels import normalise_pixels
-from kdlib.files import array_hash
+from kdlib.files import array_hash, atomic_file
 from kdlib.models.continuous.process import Process, training_loss
 from kdlib.models.continuous.unet import ConditionedUnet, UnetConfig
 from kdlib.training.conditions import ConditionedObjective
 from kdlib.training.loop import TrainSettings, seed_weights, train
+from kdlib.training.views import view_pictures
 from kdlib.types import Embeddings
 
 
 class UnetObjective(ConditionedObjective):
     """The loss of section 6.6 over pictures, with embeddings and neighbours as `ConditionedObjective` has them.
 
-    pictures  (num_views, num_pictures, size_px, size_px, 3) uint8, the views of `kdlib.training.views.view_pictures`;
-              a memory-mapped file will do, since only the batch's are read
-    queries   (num_views, num_pictures, dim) unit vectors: f_img of each view
+    pictures  (views, num_pictures, size_px, size_px, 3) uint8, the views of `kdlib.training.views.view_pictures`; a
+              memory-mapped file will do, since only the batch's are read
+    queries   (num_lessons, num_pictures, dim) unit vectors: what each view is shown with. Where they are twice as many
+              as the views (`kdlib.training.views.with_style_lessons`), each half goes with all views in their order
 
     Raises ValueError for pictures of other views than the queries, and as ConditionedObjective does.
     """
@@ -34,7 +36,7 @@ class UnetObjective(ConditionedObjective):
     def __init__(self, unet: ConditionedUnet, pictures: UInt8[np.ndarray, "views pictures size size 3"],
                  queries: np.ndarray, embeddings: Embeddings, neighbours: np.ndarray, condition_dropout: float):
         super().__init__(queries, embeddings, neighbours, condition_dropout)
-        if pictures.shape[:2] != queries.shape[:2]:
+        if len(queries) % len(pictures) or pictures.shape[1] != queries.shape[1]:
             raise ValueError(f"pictures {pictures.shape} and queries {queries.shape} are not of the same views")
         self.unet, self.pictures = unet, pictures
 
@@ -42,12 +44,25 @@ class UnetObjective(ConditionedObjective):
         """The process' loss for a view of each picture of `rows`."""
         device = next(self.unet.parameters()).device
         view, condition = self.draw(rows, generator)
-        x_0 = normalise_pixels(torch.from_numpy(self.pictures[view.cpu().numpy(), rows.cpu().numpy()]))
+        shown = view.cpu().numpy() % len(self.pictures)
+        x_0 = normalise_pixels(torch.from_numpy(self.pictures[shown, rows.cpu().numpy()]))
         return {"loss": training_loss(self.unet.process, self.unet, x_0.to(device), condition.to(device), generator)}
 
 
+def view_file(pictures: UInt8[np.ndarray, "pictures height width 3"], num_changed: int, seed: int,
+              path: str | Path) -> UInt8[np.ndarray, "views pictures height width 3"]:
+    """The views of `view_pictures`, written to a .npy file and memory-mapped, so that they needn't fit into memory."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as temporary:
+        file = np.lib.format.open_memmap(temporary, "w+", np.uint8, (2 + num_changed, *pictures.shape))
+        for number, view in enumerate(view_pictures(pictures, num_changed, seed)):
+            file[number] = view
+        file.flush()
+    return np.load(path, mmap_mode="r")
+
+
 def train_unet(pictures: UInt8[np.ndarray, "views pictures size size 3"],
-               queries: Float[np.ndarray, "views pictures dim"], embeddings: Embeddings, neighbours: np.ndarray,
+               queries: Float[np.ndarray, "lessons pictures dim"], embeddings: Embeddings, neighbours: np.ndarray,
                folder: str | Path, *, widths: Sequence[int], num_blocks: int, num_attending: int, folding: int,
                process: dict, batch_size: int, num_steps: int, learning_rate: float, condition_dropout: float,
                conditioning: str, seed: int, **training) -> pd.DataFrame:

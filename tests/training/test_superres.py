@@ -1,15 +1,27 @@
 """kdlib.training.superres: pairs that fit each other, what inputs come as, which player each term reaches, training."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from kdlib.data.drawings import rasterise
+from kdlib.models.continuous.process import Process
+from kdlib.models.diffusion_superres import DiffusionUpsampler, DiffusionUpsamplerConfig
 from kdlib.models.superres import Upsampler, UpsamplerConfig
 from kdlib.training import superres
 from kdlib.training.loop import step_generator
-from kdlib.training.superres import MAX_NOISE, UpsamplerObjective, crop, train_upsampler, worn
+from kdlib.training.superres import (
+    MAX_NOISE,
+    DiffusionObjective,
+    UpsamplerObjective,
+    crop,
+    train_diffusion_upsampler,
+    train_upsampler,
+    worn,
+)
 
 SVGS = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">'
         f'<path d="M{x} {y}h7v5h-7z" fill="{colour}"/></svg>'
@@ -113,3 +125,23 @@ def test_training_beats_bicubic(clean, tmp_path):
     error = {name: (model(small) - truth).square().mean().item()
              for name, model in [("trained", trained), ("bicubic", Upsampler(UpsamplerConfig(4, 16, 1)))]}
     assert error["trained"] < 0.7 * error["bicubic"]
+
+
+def test_the_diffusion_one_learns_from_the_same_pairs(clean, tmp_path, monkeypatch):
+    """Both see what `draw` gives; after some steps the loss is lower, and the network is saved."""
+    told = {}
+    process = {"num_timesteps": 20, "prediction": "v", "zero_terminal_snr": True}
+    upsampler = DiffusionUpsampler(DiffusionUpsamplerConfig(4, (8, 8), 1, asdict(Process(**process))))
+    objective = DiffusionObjective(upsampler, SVGS, clean, 255 - clean, 8)
+    rows = torch.tensor([0, 3, 4])
+    with monkeypatch.context() as patched:
+        patched.setattr(superres, "training_loss", lambda process, denoise, large, condition, generator: told.update(
+            large=large, condition=condition) or (large * 0).sum())
+        objective(rows, step_generator(0, 5))
+    small, large = objective.draw(rows, step_generator(0, 5))
+    assert torch.equal(told["large"], large) and torch.equal(told["condition"].query, small.flatten(1))
+    history = train_diffusion_upsampler(
+        SVGS, clean, 255 - clean, tmp_path, scale=4, widths=(8, 8), num_blocks=1, process=process, crop_px=8,
+        batch_size=4, num_steps=60, learning_rate=3e-3, seed=0)
+    assert history.loss.iloc[-10:].mean() < 0.8 * history.loss.iloc[:10].mean()
+    assert DiffusionUpsampler.load(tmp_path / "model").config.scale == 4

@@ -11,7 +11,8 @@ from kdlib.models.continuous.process import Process
 from kdlib.models.continuous.unet import ConditionedUnet, UnetConfig
 from kdlib.training import unet as module
 from kdlib.training.loop import Run, step_generator
-from kdlib.training.unet import UnetObjective, train_unet
+from kdlib.training.unet import UnetObjective, train_unet, view_file
+from kdlib.training.views import view_pictures
 from kdlib.types import Embeddings
 
 NUM_VIEWS, NUM_PICTURES, SIZE, DIM, K = 2, 11, 4, 5, 3
@@ -77,8 +78,33 @@ def test_the_network_sees_one_view_in_minus_1_to_1_with_its_own_embedding_and_ne
 
 def test_pictures_of_other_views_are_refused(data):
     pictures, *others = data
-    with pytest.raises(ValueError, match=r"pictures \(1, 11, 4, 4, 3\) and queries \(2, 11, 5\) are not of the same"):
-        UnetObjective(tiny_unet(), pictures[:1], *others, 0.1)
+    for other in (np.concatenate([pictures, pictures]), pictures[:, :-1]):
+        with pytest.raises(ValueError, match=r"pictures \(\d, 1\d, 4, 4, 3\) and queries \(2, 11, 5\) are not of the"):
+            UnetObjective(tiny_unet(), other, *others, 0.1)
+
+
+def test_lessons_show_the_same_pictures_again_with_queries_and_neighbours_of_their_own(data, monkeypatch):
+    """Three views of 3 by 4 px and twice as many queries: lesson v shows view v % 3."""
+    pictures, queries, embeddings, neighbours = data
+    pictures = np.stack([pictures[0], pictures[1], 255 - pictures[0]])
+    lessons, shown = np.concatenate([queries] * 3), np.concatenate([neighbours, neighbours[::-1], neighbours])
+    lessons = lessons * np.array([1, 1, 1, -1, -1, -1], np.float16)[:, None, None]
+    lessons[2::3] = lessons[2::3, :, ::-1]
+    objective = UnetObjective(tiny_unet(), pictures, lessons, embeddings, shown, 0.0)
+    x_0, condition = seen_by_the_network(monkeypatch, objective, (rows := list(range(NUM_PICTURES)) * 6))
+    seen = set()
+    for row, x, query in zip(rows, x_0, condition.query.numpy(), strict=True):
+        lesson = next(number for number in range(6) if np.array_equal(query, lessons[number, row].astype(np.float32)))
+        np.testing.assert_array_equal(np.round((x.transpose(1, 2, 0) + 1) * 127.5), pictures[lesson % 3, row])
+        seen.add(lesson)
+    assert seen == set(range(6))
+
+
+def test_the_file_of_views_holds_them(tmp_path):
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3)).astype(np.uint8)
+    views = view_file(pictures, 2, 7, tmp_path / "new" / "pictures.npy")
+    assert isinstance(views, np.memmap) and views.shape == (4, *pictures.shape)
+    np.testing.assert_array_equal(views, np.stack(list(view_pictures(pictures, 2, 7))))
 
 
 def test_pictures_may_lie_in_a_memory_mapped_file(data, tmp_path, monkeypatch):

@@ -129,7 +129,12 @@ def section(row: dict, preset: str, results: Path, claims: pd.DataFrame, metrics
 
 
 def page_link(page: str, first: dict[str, str]) -> str:
-    """A link to a notebook's page, or to a page of the report, which Sphinx gives that page's title."""
+    """A link to a notebook's page, or to a page of the report, which Sphinx gives that page's title.
+
+    A notebook that this preset doesn't run is only named.
+    """
+    if page not in first and page[0].isdigit():
+        return f"{page} (not run at this preset)"
     return f"[]({first[page]}.ipynb)" if page in first else f"[]({page}.md)"
 
 
@@ -149,9 +154,12 @@ def claim_list(claims: pd.DataFrame, place: str) -> str:
 def picture_tag(picture: dict, results: Path, path: Path) -> str:
     """Saves the figure of an executed notebook whose alternative text begins so to `path`; returns it as HTML.
 
-    Empty where the notebook of this preset draws none like it.
+    Empty where the notebook of this preset draws none like it, or where this preset doesn't run it.
     """
-    notebook = nbformat.read(results / "notebooks" / f"{picture['page']}.ipynb", as_version=4)
+    path_of_notebook = results / "notebooks" / f"{picture['page']}.ipynb"
+    if not path_of_notebook.is_file():
+        return ""
+    notebook = nbformat.read(path_of_notebook, as_version=4)
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         told = output.get("metadata", {}).get("image/png", {})
         if told.get("alt", "").startswith(picture["alt"]):

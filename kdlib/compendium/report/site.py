@@ -28,7 +28,7 @@ from kdlib.data.catalogue import sticker_catalogue
 from kdlib.files import atomic_file, atomic_folder, read_json
 from kdlib.params import find_root, load_params, load_preset
 
-LINK = re.compile(r"\]\((\w+)\.ipynb\)")
+LINK = re.compile(r"\[([^][]*)\]\(([\w-]+)\.ipynb\)")
 DOCS = ("researchers", "commands", "scale", "published")  # pages of docs/ that the report includes
 ASSETS = Path(__file__).parent / "assets"
 NOT_NEEDED = ("**/*.map", "_static/locales", "_static/**/fa-brands*", "_static/images", ".buildinfo*", "objects.inv",
@@ -83,14 +83,14 @@ class Run(NamedTuple):
     stage: Stage
 
 
-def declared_runs(root: Path) -> list[Run]:
-    """What there is to report, in the order of the notebooks.
+def declared_runs(preset: str, root: Path) -> list[Run]:
+    """What there is to report of a preset, in the order of the notebooks.
 
     They are listed there, since a folder may still hold what a matrix made that was larger once.
     """
     params = load_params(root)
-    return [Run(stage.executed(item), stage.folder(item), stage)
-            for stage in read_stages(root).values() for item in stage.items(params)]
+    stages = [stage for stage in read_stages(root).values() if stage.stage in params[preset]]
+    return [Run(stage.executed(item), stage.folder(item), stage) for stage in stages for item in stage.items(params)]
 
 
 # --- pages ---------------------------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ def declared_runs(root: Path) -> list[Run]:
 def write_pages(preset: str, root: Path, source: Path) -> None:
     """All pages, tables and pictures that Sphinx makes the site of."""
     results = root / "reports" / preset
-    runs = declared_runs(root)
+    runs = declared_runs(preset, root)
     metrics = {run.folder: read_json(results / run.folder / "metrics.json") for run in runs
                if "metrics.json" in run.stage.writes and (results / run.folder / "metrics.json").is_file()}
     claims, paper = judge_claims(load_claims(root), metrics), load_paper(root)
@@ -130,9 +130,10 @@ def write_notebook_pages(preset: str, root: Path, runs: list[Run], claims: pd.Da
     """The executed notebooks as pages, and the CSVs of their stages; raises FileNotFoundError naming what is missing.
 
     A notebook that ran for several items of a matrix has a page for each: 10_variant-ours, 10_variant-concat. A link to
-    the notebook itself leads to the first of them.
+    the notebook itself leads to the first of them; one to a notebook that this preset doesn't run is text.
     """
     first = first_pages(runs)
+    pages = first | {run.page: run.page for run in runs}
     locked = locked_runs(preset, root)
     for name, folder, stage in runs:
         path = root / "reports" / preset / "notebooks" / f"{name}.ipynb"
@@ -145,10 +146,16 @@ def write_notebook_pages(preset: str, root: Path, runs: list[Run], claims: pd.Da
         page = as_page(notebook, lead, under, name.removeprefix(stage.notebook).removeprefix("-"))
         for cell in page.cells:
             if cell.cell_type == "markdown":
-                cell.source = LINK.sub(lambda found: f"]({first.get(found[1], found[1])}.ipynb)", cell.source)
+                cell.source = with_links(cell.source, pages)
         nbformat.write(page, source / path.name)
         for table in locked[name].tables if name in locked else []:
             copy_table(root / table, source / "_static" / "tables" / table.removeprefix(f"reports/{preset}/"))
+
+
+def with_links(text: str, pages: dict[str, str]) -> str:
+    """A notebook's text with its links to others as links to their pages: `pages`, notebook -> page."""
+    return LINK.sub(lambda found: f"[{found[1]}]({pages[found[2]]}.ipynb)" if found[2] in pages
+                    else f"{found[1]} (not run at this preset)", text)
 
 
 def as_page(notebook: nbformat.NotebookNode, lead: str, under: str, item: str = "") -> nbformat.NotebookNode:

@@ -12,6 +12,7 @@ from kdlib.data.pixels import to_pil
 from kdlib.models.condition import Condition
 from kdlib.models.continuous.process import sample
 from kdlib.models.continuous.unet import ConditionedUnet
+from kdlib.models.precision import native_autocast
 
 
 class ContinuousBackbone(nn.Module):
@@ -32,10 +33,12 @@ class ContinuousBackbone(nn.Module):
     def draw(self, condition: Condition, num_steps: int, guidance_scale: float,
              generator: torch.Generator) -> list[Image.Image]:
         """A picture for each condition; num_steps is at most the process' N. A bar on stderr shows the steps."""
-        condition = condition.to(next(self.denoiser.parameters()).device)
-        pictures = sample(self.denoiser.process, self.denoiser, condition, (3, self.size_px, self.size_px), num_steps,
-                          sampler=self.sampler, guidance_scale=guidance_scale,
-                          guidance_interval=self.guidance_interval, generator=generator, progress=True)
+        device = next(self.denoiser.parameters()).device
+        with native_autocast(device):
+            pictures = sample(self.denoiser.process, self.denoiser, condition.to(device),
+                              (3, self.size_px, self.size_px), num_steps, sampler=self.sampler,
+                              guidance_scale=guidance_scale, guidance_interval=self.guidance_interval,
+                              generator=generator, progress=True)
         return to_pil(pictures)
 
     def save(self, folder: Path) -> None:

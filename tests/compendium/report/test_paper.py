@@ -47,14 +47,15 @@ def test_links_lead_to_notebooks_and_pages_that_there_are(row):
 @pytest.mark.parametrize("place, number", NUMBERS, ids=[f"{place}, {number['key']}" for place, number in NUMBERS])
 def test_numbers_are_in_the_published_results(place, number):
     assert number.keys() == {"stage", "key", "what"}
-    assert number["stage"] in {run.folder for run in declared_runs(ROOT)}
+    assert number["stage"] in {run.folder for run in declared_runs(PRESET, ROOT)}
     assert number["key"] in flatten(json.loads(published(f"{number['stage']}/metrics.json"))), place
 
 
 @pytest.mark.parametrize("row", [row for row in WITH_OURS if "picture" in row["ours"]], ids=lambda row: row["place"])
 def test_pictures_are_drawn_by_the_published_notebooks(tmp_path, row):
     picture = row["ours"]["picture"]
-    assert picture.keys() == {"page", "alt"} and picture["page"] in {run.page for run in declared_runs(ROOT)}
+    assert picture.keys() == {"page", "alt"} and picture["page"] in {
+        run.page for run in declared_runs(PRESET, ROOT)}
     (tmp_path / "notebooks").mkdir()
     name = f"notebooks/{picture['page']}.ipynb"
     (tmp_path / name).write_bytes(published(name))

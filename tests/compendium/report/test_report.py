@@ -77,6 +77,15 @@ def test_a_notebook_has_a_page_for_each_declared_item_of_its_matrix(built):
     assert metrics == ["index", "variant/blue"], "an older folder is not declared"
 
 
+def test_links_to_what_a_preset_does_not_run_are_text(built):
+    """Sphinx warns of links that lead nowhere, which fails a build; there are two in the toy results."""
+    site = built.parent / "site"
+    tour, paper = (site / f"{name}.html" for name in ("00_tour", "paper"))
+    assert "and more (not run at this preset)" in tour.read_text() and "11_larger" not in tour.read_text()
+    assert "11_larger (not run at this preset)" in paper.read_text() and not (site / "11_larger.html").exists()
+    assert 'href="10_variant-green.html">of green' in re.sub(r"<span[^>]*>|class=\S+ internal\" ", "", tour.read_text())
+
+
 def test_pages_show_the_parameters_that_were_used():
     cells = [new_markdown_cell("# T"), new_code_cell("seed: int = 0", metadata={"tags": ["parameters"]})]
     assert len(as_page(new_notebook(cells=list(cells)), "", "").cells) == 2

@@ -18,12 +18,13 @@ WIDE = f"## {'a_long_' * 12}name\n\n`{'call(with.long_' * 9}names)`"  # nowhere 
 FORMULA = r"""
 $$ \mathrm{knn}(I, k) := \underset{h \in \mathcal{H}}{\mathrm{arg\,min}^k}\ \mathbf{s}(f_{img}(I), h) $$
 
-with $\lambda = 8$; [more](10_variant.ipynb)"""
+with $\lambda = 8$; [more](10_variant.ipynb), [of green](10_variant-green.ipynb), [and more](11_larger.ipynb)"""
 PAGES = ["00_tour", "03_index", "10_variant-blue", "10_variant-green"]
 STAGES = {"00_tour": "stage: tour\npart: The road",
           "03_index": "stage: index\npart: The road\nwrites: [metrics.json]",
           "10_variant": "stage: variant\npart: Experiments\nmatrix: {colour: colours}\n"
-                        "writes: [metrics.json, pictures.json]"}
+                        "writes: [metrics.json, pictures.json]",
+          "11_larger": "stage: larger\npart: Experiments\nwrites: [metrics.json]"}  # not of the preset `toy`
 
 PROMPTS = ["an <apple>", "a Blue bird"]
 SHEET_COLOURS = ["red", "blue", "lime", "black", "yellow"]
@@ -38,11 +39,12 @@ CLAIMS = [{"claim": "It <finds> most", "place": "Fig. 3", "paper": "a curve", "o
           {"claim": "People like it", "place": "Table 1", "paper": "72%", "cannot": "nobody was asked"}]
 
 PAPER = [{"place": "Table 1", "shows": "votes of people", "not_askable": "nobody is asked", "ours": {
-              "says": "Half of it.", "pages": ["10_variant", "explorer"],
+              "says": "Half of it.", "pages": ["10_variant", "explorer", "11_larger"],
               "numbers": [{"stage": "variant/blue", "key": "recall.at_10", "what": "recall"},
                           {"stage": "variant/older", "key": "recall.at_10", "what": "an older one"}],
               "picture": {"page": "00_tour", "alt": "three green"}}},
-         {"place": "Fig. 3", "shows": "a curve", "ours": {"says": "All of it.", "pages": ["03_index"]}},
+         {"place": "Fig. 3", "shows": "a curve", "ours": {
+             "says": "All of it.", "pages": ["03_index"], "picture": {"page": "11_larger", "alt": "a curve"}}},
          {"place": "Fig. 5", "shows": "a bridge", "not_built": "It is to be built.", "not_askable": "Not that half."},
          {"place": "Fig. 7", "shows": "the sea", "not_askable": "There is none here."}]
 
@@ -55,7 +57,8 @@ FINDINGS = [{"says": "It finds {share} of {all}.", "page": "10_variant", "number
 
 def toy_results(root: Path) -> None:
     """All that a report is made of, at a preset `toy`; the tour was run again since DVC last ran it."""
-    (root / "params.yaml").write_text("compendium: kdlib\ntoy: {seed: 3}\ncolours: {blue: 1, green: 2}\n")
+    (root / "params.yaml").write_text("compendium: kdlib\ntoy: {seed: 3, tour: {}, index: {}, variant: {}}\n"
+                                      "colours: {blue: 1, green: 2}\n")
     (root / "dvc.yaml").write_text("stages: {}\n")
     results = root / "reports" / "toy"
     for folder in ("data", "docs", "notebooks", "reports/toy/notebooks", "reports/toy/generation/pictures"):

@@ -117,9 +117,12 @@ def test_what_is_not_there_is_named(root):
         load_pipeline("quick", root, "gan")
     assert artifacts.default_preset(root, "continuous") == "quick"
     shutil.rmtree(root / "reports" / "quick" / "unet")
-    with pytest.raises(FileNotFoundError, match="quick has no denoiser of the continuous backbone .*PRESET=quick"):
+    with pytest.raises(FileNotFoundError, match="preset quick has no continuous model .* `dvc repro unet@quick`"):
         load_pipeline("quick", root, "continuous")
     assert artifacts.default_preset(root, "continuous") == "cpu" and artifacts.default_preset(root) == "quick"
+    shutil.rmtree(root / "reports" / "quick" / "encoder")
+    with pytest.raises(FileNotFoundError, match="quick has no encoder, denoiser .*PRESET=quick"):
+        load_pipeline("quick", root, "continuous")
 
 
 def test_a_u_net_of_no_known_kind_is_refused(root):
