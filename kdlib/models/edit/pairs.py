@@ -23,13 +23,15 @@ BLUR_PX = 3                  # Gaussian window of ECC, which climbs along gradie
 AREA = (0.1, 0.6)            # of the drawing's own area, in M
 SHAPES = ("box", "ellipse", "blob")
 NUM_WAVES = 4                # of a blob's outline
+MIN_DRAWING = 40             # pixels
 GROUND = 250                 # a channel from here on counts as white
 
 
 class Alignment(NamedTuple):
-    """A neighbour laid on a picture, and the correlation of the two before and after that."""
+    """A neighbour laid on a picture, which of those offered, and the correlation of the two before and after that."""
 
     picture: UInt8[np.ndarray, "height width 3"]
+    place: int
     before: float
     after: float
 
@@ -37,22 +39,17 @@ class Alignment(NamedTuple):
 class Pair(NamedTuple):
     """One lesson: `manipulated` in, the original out, told by f_img of `local`.
 
-    manipulated  I_manip                         area      M, (height, width) bool
-    local        I M: white outside of M         place     which of the offered neighbours was taken
-    before, after  correlation of picture and neighbour, unaligned and aligned
+    manipulated  I_manip       local  I M: white outside of M       area  M, (height, width) bool
     """
 
     manipulated: UInt8[np.ndarray, "height width 3"]
     local: UInt8[np.ndarray, "height width 3"]
     area: Bool[np.ndarray, "height width"]
-    place: int
-    before: float
-    after: float
 
 
 # --- alignment -----------------------------------------------------------------------------------------------------
 
-def align(neighbour: Picture, picture: Picture) -> Alignment | None:
+def align(neighbour: Picture, picture: Picture, place: int = 0) -> Alignment | None:
     """The neighbour moved onto the picture by ECC (Evangelidis and Psarakis, 2008), an affine map, on white ground.
 
     None where ECC doesn't converge, leaves them less alike than they were, or a correlation below MIN_CORRELATION.
@@ -67,7 +64,13 @@ def align(neighbour: Picture, picture: Picture) -> Alignment | None:
     size = picture.shape[1::-1]
     moved = cv2.warpAffine(darkness[1], warp, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     before, after = correlation(*darkness), correlation(darkness[0], moved)
-    return Alignment(255 - moved, before, after) if after >= max(before, MIN_CORRELATION) else None
+    return Alignment(255 - moved, place, before, after) if after >= max(before, MIN_CORRELATION) else None
+
+
+def first_aligned(neighbours: Iterable[Picture], picture: Picture) -> Alignment | None:
+    """The first of the neighbours, nearest first, that can be aligned; None where none can."""
+    tried = (align(neighbour, picture, place) for place, neighbour in enumerate(neighbours))
+    return next((aligned for aligned in tried if aligned), None)
 
 
 def correlation(first: Picture, second: Picture) -> float:
@@ -96,13 +99,15 @@ def local_area(picture: Picture, random: np.random.Generator) -> Bool[np.ndarray
     places = np.argwhere(drawing)
     if not len(places):
         raise ValueError("the picture is all white: there is no drawing of which a part could be changed")
+    if len(places) < MIN_DRAWING:
+        raise ValueError(f"the picture's drawing covers {len(places)} pixels, too few to change a part of it")
     centre = places[random.integers(len(places))] + random.uniform(-0.5, 0.5, 2)
     sizes = shape_sizes(picture.shape[:2], centre, random)
     levels, counts = np.unique(sizes[drawing], return_counts=True)
     shares = counts.cumsum() / len(places)
     possible = np.flatnonzero((shares >= AREA[0]) & (shares <= AREA[1]))
-    if not len(possible):
-        raise ValueError(f"the picture's drawing covers {len(places)} pixels, too few to change a part of it")
+    if not len(possible):  # all of it lies at one distance from its middle, say
+        raise ValueError(f"no {AREA[0]:.0%} to {AREA[1]:.0%} of the picture's drawing can be cut out by a shape")
     wanted = random.uniform(*AREA)
     return sizes <= levels[possible[np.abs(shares[possible] - wanted).argmin()]]
 
@@ -126,18 +131,11 @@ def shape_sizes(size: tuple[int, int], centre: Float[np.ndarray, " 2"],
 
 # --- pairs ---------------------------------------------------------------------------------------------------------
 
-def make_pair(picture: Picture, neighbours: Iterable[Picture], random: np.random.Generator) -> Pair | None:
-    """A pair from the first of the neighbours, nearest first, that can be aligned; None where none can.
-
-    Raises as `local_area`.
-    """
+def make_pair(picture: Picture, aligned: Picture, random: np.random.Generator) -> Pair:
+    """A picture with a random part of an aligned neighbour; raises as `local_area`."""
     area = local_area(picture, random)
-    for place, neighbour in enumerate(neighbours):
-        if aligned := align(neighbour, picture):
-            manipulated = np.where(area[..., None], aligned.picture, picture)
-            local = np.where(area[..., None], picture, np.uint8(255))
-            return Pair(manipulated, local, area, place, aligned.before, aligned.after)
-    return None
+    manipulated = np.where(area[..., None], aligned, picture)
+    return Pair(manipulated, np.where(area[..., None], picture, np.uint8(255)), area)
 
 
 def pair_generator(seed: int, id: str, number: int = 0) -> np.random.Generator:

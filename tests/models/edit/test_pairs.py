@@ -13,6 +13,7 @@ from kdlib.models.edit.pairs import (
     align,
     correlation,
     drawing_area,
+    first_aligned,
     local_area,
     make_pair,
     pair_generator,
@@ -92,30 +93,32 @@ def test_a_shape_grows_without_holes():
 
 
 def test_outside_of_the_area_nothing_changes():
-    picture, neighbour = blots(), blots(shift=(2, 1), matrix=((1.05, 0), (0, 1)))
-    pair = make_pair(picture, [neighbour], np.random.default_rng(3))
+    picture, aligned = blots(), blots(shift=(2, 1), matrix=((1.05, 0), (0, 1)))
+    pair = make_pair(picture, aligned, np.random.default_rng(3))
     outside = ~pair.area
     np.testing.assert_array_equal(pair.manipulated[outside], picture[outside])
-    np.testing.assert_array_equal(pair.manipulated[pair.area], align(neighbour, picture).picture[pair.area])
+    np.testing.assert_array_equal(pair.manipulated[pair.area], aligned[pair.area])
     np.testing.assert_array_equal(pair.local[pair.area], picture[pair.area])
     assert (pair.local[outside] == 255).all() and (pair.manipulated[pair.area] != picture[pair.area]).any()
 
 
 def test_the_first_neighbour_that_can_be_aligned_is_taken():
     picture, white = blots(), np.full((SIZE, SIZE, 3), 255, np.uint8)
-    assert make_pair(picture, [white, white, blots(shift=(1, 1))], np.random.default_rng(0)).place == 2
-    assert make_pair(picture, [white], np.random.default_rng(0)) is None
+    found = first_aligned([white, white, blots(shift=(1, 1)), picture], picture)
+    assert found.place == 2
+    np.testing.assert_array_equal(found.picture, align(blots(shift=(1, 1)), picture).picture)
+    assert first_aligned([white], picture) is None
 
 
 def test_the_same_seed_and_id_give_the_same_pair():
-    pair = lambda *key: make_pair(blots(), [blots(shift=(1, 1))], pair_generator(*key)).local.tobytes()
+    pair = lambda *key: make_pair(blots(), blots(shift=(1, 1)), pair_generator(*key)).manipulated.tobytes()
     assert pair(0, "a:b", 1) == pair(0, "a:b", 1)
     assert len({pair(0, "a:b"), pair(0, "a:b", 1), pair(1, "a:b"), pair(0, "a:c")}) == 4
 
 
 def test_a_picture_without_a_drawing_is_refused():
     with pytest.raises(ValueError, match="all white"):
-        make_pair(np.full((SIZE, SIZE, 3), 255, np.uint8), [blots()], np.random.default_rng(0))
+        make_pair(np.full((SIZE, SIZE, 3), 255, np.uint8), blots(), np.random.default_rng(0))
     dot = np.full((SIZE, SIZE, 3), 255, np.uint8)
     dot[3, 3] = 0
     with pytest.raises(ValueError, match="covers 1 pixels, too few"):
