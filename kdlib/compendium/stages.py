@@ -41,7 +41,7 @@ RESULTS = "reports/${item.preset}"
 AT_ROOT = ("data/", "benchmarks/")
 CURVES = "curves/plots/metrics"
 SHOWN = ("metrics.json", "pictures.png", "pictures.json", ".csv")  # what the site reads of all that stages write
-BACKBONES = {"continuous": "unet/model"}  # rooms that load_backbone opens only for such a model
+OPTIONAL = {"continuous": "unet/model", "edit": "edits/model"}  # rooms that are opened only for such a model
 REPORT = "kdlib.compendium.report"
 REPORT_READS = ("generation/samples.json", "generation/pictures", "notebooks")
 
@@ -89,9 +89,10 @@ def all_imported_files(tree: ast.Module, root: Path, without: frozenset[Path] = 
     return sorted(path.relative_to(root).as_posix() for path in found)
 
 
-def other_backbones(stage: Stage, root: Path) -> frozenset[Path]:
-    """The rooms of the generators that a stage does not read, which `load_backbone` could load but will not."""
-    unread = [room for room, model in BACKBONES.items() if model not in stage.reads]
+def unopened_rooms(stage: Stage, root: Path) -> frozenset[Path]:
+    """The rooms of models that a stage neither reads nor makes: what it calls could load such a one, but will not."""
+    touched = {*stage.reads, *(f"{stage.stage}/{name}" for name in stage.writes)}
+    unread = [room for room, model in OPTIONAL.items() if model not in touched]
     return frozenset(path for room in unread for path in root.joinpath("kdlib", "models", room).rglob("*.py"))
 
 
@@ -122,7 +123,7 @@ def stage_entry(stage: Stage, stages: dict[str, Stage], root: Path, presets: dic
         "cmd": " ".join(["python -m kdlib.compendium.notebook", f"notebooks/{path.name}", "${item.preset}",
                          *(f"{name}={item}" for name, item in named.items())]),
         "params": [f"${{item.preset}}.{name}" for name in dict.fromkeys([*own, *stage.params, stage.stage])] + shared,
-        "deps": [f"notebooks/{path.name}", *all_imported_files(code(path), root, other_backbones(stage, root)),
+        "deps": [f"notebooks/{path.name}", *all_imported_files(code(path), root, unopened_rooms(stage, root)),
                  *(dep for read in stage.reads for dep in resolved(read, stages))],
         "outs": [*({f"{folder}/{name}": {"push": False}} for name in stage.unpublished),
                  *(f"{folder}/{name}" for name in outs), f"{RESULTS}/notebooks/{stage.executed(named)}.ipynb"]}
