@@ -1,16 +1,18 @@
 """kdlib.training.edit: what the lessons hold, what reaches the network, a tiny run, resumed or not."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from kdlib.data.pixels import normalise_pixels
 from kdlib.encoder import Encoder
+from kdlib.models.discrete.denoiser import ConditionedDenoiser
 from kdlib.models.discrete.tokenizer import Tokenizer, TokenizerConfig
 from kdlib.models.edit.denoiser import EditDenoiser
 from kdlib.models.edit.pairs import first_aligned, make_pair, pair_generator
 from kdlib.retrieval import Index
-from kdlib.training.edit import EditObjective, make_lessons, train_editor
+from kdlib.training.edit import EditObjective, Lessons, make_lessons, train_editor
 from kdlib.training.loop import step_generator
 from kdlib.types import Embeddings
 from tests.models.edit.test_denoiser import DIM, POSITIONS, V, make_generator
@@ -94,7 +96,7 @@ def run(made, folder, **changes):
         "batch_size": 2, "num_steps": 6, "learning_rate": 1e-2, "dropout": 0.1, "seed": 0, **changes})
 
 
-def test_a_tiny_run_teaches_the_picture_and_repeats_itself(made, tmp_path):
+def test_a_tiny_run_repeats_itself(made, tmp_path):
     history = run(made, tmp_path / "a")
     run(made, tmp_path / "b")
     assert np.isfinite(history.loss).all()
@@ -135,3 +137,24 @@ def test_other_encoders_embeddings_are_refused(made, tmp_path):
     with pytest.raises(ValueError, match="trained with encoder enc, but these embeddings are of encoder another"):
         train_editor(lessons, foreign, tmp_path / "generator", tmp_path, batch_size=2, num_steps=1,
                      learning_rate=1e-3, dropout=0.1, seed=0)
+
+
+def test_training_teaches_it_to_look_at_the_picture(tmp_path):
+    """Random codes, of which nothing but the picture beside them can tell."""
+    codes = np.random.default_rng(0).integers(0, V, (64, POSITIONS)).astype(np.uint16)
+    unit = np.tile(np.eye(1, DIM, dtype=np.float16), (1, 64, 1))
+    lessons = Lessons(codes, codes[None], unit, np.zeros((1, 64, 3), np.int32), pd.DataFrame())
+    embeddings = Embeddings(unit[0].astype(np.float32), np.arange(64).astype(str), "enc")
+    torch.manual_seed(0)
+    ConditionedDenoiser(make_generator().config).save(tmp_path / "generator")
+    train_editor(lessons, embeddings, tmp_path / "generator", tmp_path, batch_size=32, num_steps=120,
+                 learning_rate=2e-2, dropout=0.1, seed=0)
+    objective = EditObjective(EditDenoiser.load(tmp_path / "model"), lessons, embeddings, dropout=0.0)
+
+    @torch.no_grad()
+    def loss():
+        return np.mean([objective(torch.arange(64), step_generator(9, step))["loss"].item() for step in range(5)])
+
+    shown = loss()
+    objective.manipulated.fill_(V)
+    assert shown < 0.5 * loss()
