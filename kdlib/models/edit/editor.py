@@ -136,6 +136,7 @@ class Editor:
 def notes_of(image: Image.Image | str | Path, size_px: int) -> list[str]:
     """What happens to a picture, or to what the head of its file tells of it; nothing of what Pillow can't open."""
     if isinstance(image, str | Path):
+        Image.init()  # before it, Pillow knows no formats
         try:
             with Image.open(image, formats=[name for name in FORMATS if name in Image.OPEN]) as opened:
                 return notes_of(opened, size_px)

@@ -1,5 +1,8 @@
 """kdlib.models.edit.editor: how pictures are read, what the model is told, what stays of a picture; pipe.edit."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -84,6 +87,13 @@ def test_of_an_animation_the_first_frame_is_read_and_that_is_said(tmp_path):
         seen, notes = make_editor().read(image)
         assert (np.asarray(seen) == np.asarray(frames[0])).all()
         assert notes[0] == "of 3 frames, the first is changed"
+
+
+def test_a_files_notes_are_told_by_a_fresh_process_too(tmp_path):
+    square((60, 30)).convert("RGBA").save(tmp_path / "a.png")
+    program = "import sys; from kdlib.models.edit.editor import notes_of; print(notes_of(sys.argv[1], 12))"
+    told = subprocess.run([sys.executable, "-c", program, tmp_path / "a.png"], capture_output=True, text=True)
+    assert "what is transparent becomes white" in told.stdout and "60 x 30 px" in told.stdout, told.stderr
 
 
 @pytest.mark.parametrize("image, message", [
