@@ -17,8 +17,10 @@ PRESET_PARTS = {"encoder": "encoder/model", "index": "index/training", "tokenize
                 "denoiser": "training/model"}
 CONTINUOUS_PARTS = {"encoder": "encoder/model", "index": "index/training", "denoiser": "unet/model"}
 BACKBONES = {"discrete": PRESET_PARTS, "continuous": CONTINUOUS_PARTS}
+EDITOR = "edits/model"  # of a preset; a saved pipeline may have the part "editor", too
 SAVED = Kind("saved pipeline", "pipeline.json", KIND, frozenset({"pipeline.json", *(
-    f"{part}/{name}" for part in PRESET_PARTS for name in (INDEX.files if part == "index" else MODEL_FILES))}))
+    f"{part}/{name}" for part in (*PRESET_PARTS, "editor")
+    for name in (INDEX.files if part == "index" else MODEL_FILES))}))
 
 
 def load_retrieval(preset_or_folder: str | Path, index: str | Path | None = None,
@@ -83,6 +85,13 @@ def find_parts(preset_or_folder: str | Path, names: tuple[str, ...] | None = Non
     if missing:
         raise FileNotFoundError(f"{preset_or_folder} has no {', '.join(missing)} (looked in {folder}); {advice}")
     return parts
+
+
+def editor_folder(preset_or_folder: str | Path, root: str | Path | None = None) -> Path:
+    """Where the trained editor of a preset or of a saved pipeline lies, if it has one."""
+    if is_saved(preset_or_folder):
+        return Path(preset_or_folder) / "editor"
+    return Path(root or find_root()) / "reports" / str(preset_or_folder) / EDITOR
 
 
 def default_preset(root: str | Path | None = None, backbone: str | None = None) -> str:

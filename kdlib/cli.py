@@ -1,4 +1,4 @@
-"""The command `kd`: generate, search, index, info, ballot. Heavy modules are imported once its arguments make sense."""
+"""The command `kd`: generate, edit, search, index, info, ballot. Heavy modules wait until its arguments make sense."""
 
 from __future__ import annotations
 
@@ -126,6 +126,39 @@ def generate(prompt: Prompt,
             typer.echo(printable(f'"{prompt}" was made from these {len(rows)} pictures:') + "\n")
             typer.echo(as_table(rows))
             typer.echo("\n" + printable(f"written: {', '.join(map(str, paths))} (preset {name}, seed {seed})"))
+
+
+@app.command(epilog=examples(
+    'kd edit cat.png "a cat wearing sunglasses" --out edited.png',
+    'kd edit cat.png "a blue cat" --out blue.png --strength 0.7 --seed 3 --json'))
+def edit(picture: Annotated[Path, typer.Argument(help="The picture to change, a file.")],
+         text: Annotated[str, typer.Argument(help="What it should show then, in words.")],
+         out: Annotated[Path, typer.Option(help="The picture to write.")],
+         preset: Preset = None,
+         strength: Annotated[float | None, typer.Option(help="From 0 to 1: how much of it may change.")] = None,
+         text_scale: Annotated[float | None, typer.Option(help="How closely to follow the text; 1 is plain.")] = None,
+         picture_scale: Annotated[float | None, typer.Option(help="How closely to keep to the picture.")] = None,
+         k: Annotated[int | None, typer.Option("--k", help="Neighbours of the text to be told, too.")] = None,
+         num_steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
+         seed: Annotated[int, typer.Option(help="Same seed, same picture.")] = 0,
+         index: IndexFolder = None, json: Json = False) -> None:
+    """Change a picture as a text says; no mask is needed. The result has the model's size."""
+    with clear_errors():
+        from kdlib.types import check_prompt, check_request
+
+        check_request(seed=seed)
+        check_prompt(text)
+        check_out(out, 1)
+        check_preset(preset)
+        choose_threads(1)
+        from kdlib.artifacts import default_preset
+        from kdlib.editing import edit_file, report_edit
+
+        name, asked = preset or default_preset(), {"strength": strength, "text_scale": text_scale, "k": k,
+                                                   "picture_scale": picture_scale, "num_steps": num_steps}
+        made = edit_file(picture, text, name, index, seed, {key: v for key, v in asked.items() if v is not None})
+        path = save_images([made.image], out)[0]
+        typer.echo(report_edit(made, picture, path, name, json))
 
 
 @app.command(epilog=examples(

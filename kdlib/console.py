@@ -15,7 +15,7 @@ import typer
 
 SMALL_BATCH = 8  # pictures
 ARGUMENTS = ("k", "num_images", "num_candidates", "guidance_scale", "num_steps", "seed", "bytes_per_vector",
-             "num_pairs")
+             "num_pairs", "strength", "text_scale", "picture_scale")
 
 
 def choose_threads(num_pictures: int) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
 
-from kdlib.artifacts import KIND, SAVED, find_parts, is_saved
+from kdlib.artifacts import KIND, SAVED, editor_folder, find_parts, is_saved
 from kdlib.data.catalogue import Catalogue, sticker_catalogue
 from kdlib.encoder import Encoder
 from kdlib.files import atomic_folder, read_json, write_json
@@ -19,6 +21,9 @@ from kdlib.params import load_preset
 from kdlib.retrieval import Index, open_index
 from kdlib.retrieval.embeddings import check_encoder
 from kdlib.types import Generation, Neighbour, Neighbours, check_prompt, check_request
+
+if TYPE_CHECKING:
+    from kdlib.models.edit.editor import Edited, Editor
 
 SETTINGS = ("k", "guidance_scale", "num_steps")
 
@@ -45,6 +50,7 @@ class Pipeline:
             raise ValueError(f"settings are {sorted(settings)}; give {', '.join(SETTINGS)}")
         self.encoder, self.index, self.backbone = encoder, index, backbone
         self.catalogue, self.settings = catalogue, dict(settings)
+        self.editor_folder: Path | None = None
 
     def to(self, device: str | torch.device) -> Pipeline:
         """Moves the generator to a device; returns the pipeline itself."""
@@ -135,6 +141,42 @@ class Pipeline:
                  for id, score in zip(*row, strict=True)]
                 for row in zip(neighbours.ids, neighbours.scores, strict=True)]
 
+    def edit(self, image: Image.Image | str | Path, text: str, seed: int = 0, index: Index | None = None,
+             **settings) -> Edited:
+        """A picture changed as a text says, without a mask (section 3.1).
+
+        image     a PIL picture or the path of one, of any size, on white or transparent ground
+        text      what it should show then: "a cat wearing sunglasses"
+        seed      same seed, same arguments, same machine: same bytes
+        index     where the text's neighbours are found, if settings ask for k of them; None: the pipeline's own
+        settings  fields of `kdlib.models.edit.sampler.EditSettings`: strength, text_scale, picture_scale, ...
+
+        Raises ValueError naming what is wrong with picture, text, index or settings, FileNotFoundError where no
+        editor was trained.
+        """
+        from kdlib.models.edit.editor import Edited
+        from kdlib.models.edit.sampler import EditSettings
+
+        told = EditSettings(**settings)
+        check_request(seed=seed)
+        check_prompt(text)
+        picture, notes = self.editor.read(image)
+        condition, near = self.editor.condition([picture], [text], self.index if index is None else index, told)
+        drawn = self.editor.draw([picture], condition, told, seed)[0]
+        neighbours = [] if near is None else self.describe(near, index)[0]
+        return Edited(text, drawn, picture, notes, neighbours, seed, told)
+
+    @cached_property
+    def editor(self) -> Editor:
+        """What `edit` draws with, loaded when it is first asked for; FileNotFoundError where there is none."""
+        from kdlib.models.edit.editor import Editor
+
+        if self.backbone.kind != "discrete" or self.editor_folder is None or not self.editor_folder.is_dir():
+            where = "" if self.editor_folder is None else f" (looked in {self.editor_folder})"
+            raise FileNotFoundError(f"this pipeline can't change pictures: it has no editor{where}; train one with "
+                                    "`dvc repro edits@PRESET`, and load that preset with the discrete backbone")
+        return Editor.load(self.editor_folder, self.encoder, self.backbone.tokenizer)
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes all parts and the catalogue of the indexed pictures into `folder`, all or nothing; it can be moved.
 
@@ -146,6 +188,8 @@ class Pipeline:
             index, catalogue = self.index, self.index.catalogue if self.index.catalogue is not None else self.catalogue
             of_index = None if catalogue is None else catalogue.subset(index.ids)
             Index(index.embeddings, of_index, index.structure, index.num_cells).save(temporary / "index")
+            if self.editor_folder is not None and self.editor_folder.is_dir():
+                self.editor.denoiser.save(temporary / "editor")
             write_json(temporary / "pipeline.json", {"kind": KIND, "version": 1, "backbone": self.backbone.kind,
                                                      "settings": self.settings})
 
@@ -162,7 +206,9 @@ class Pipeline:
             check_request(**settings)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{folder}/pipeline.json has settings that don't fit ({error}); save it again") from None
-        return cls._from_parts(find_parts(folder), settings, None)
+        pipe = cls._from_parts(find_parts(folder), settings, None)
+        pipe.editor_folder = editor_folder(folder)
+        return pipe
 
     @classmethod
     def _from_parts(cls, parts: dict[str, Path], settings: dict, catalogue: Catalogue | None) -> Pipeline:
@@ -190,4 +236,6 @@ def load_pipeline(preset_or_folder: str | Path = "cpu", root: str | Path | None 
         return Pipeline.from_pretrained(preset_or_folder)
     preset = load_preset(str(preset_or_folder), root)
     settings = {"k": preset["k"], **{name: preset["generation"][name] for name in ("guidance_scale", "num_steps")}}
-    return Pipeline._from_parts(parts, settings, sticker_catalogue(root))
+    pipe = Pipeline._from_parts(parts, settings, sticker_catalogue(root))
+    pipe.editor_folder = editor_folder(preset_or_folder, root)
+    return pipe

@@ -42,7 +42,7 @@ RESULTS = "reports/${item.preset}"
 AT_ROOT = ("data/", "benchmarks/")
 CURVES = "curves/plots/metrics"
 SHOWN = ("metrics.json", "pictures.png", "pictures.json", ".csv")  # what the site reads of all that stages write
-OPTIONAL = {"continuous": "unet/model"}  # rooms that are opened only for such a model
+OPTIONAL = {"continuous": "unet/model", "edit": "edits/model"}  # rooms that are opened only for such a model
 REPORT = "kdlib.compendium.report"
 REPORT_READS = ("generation/samples.json", "generation/pictures", "notebooks")
 
