@@ -7,6 +7,8 @@ answers, as text or as functions. A student's copy has no answers; of each funct
 from __future__ import annotations
 
 import ast
+import os
+import re
 from pathlib import Path
 
 import nbformat
@@ -15,6 +17,8 @@ from kdlib.compendium.declared import read_notebook
 from kdlib.compendium.notebook import write_notebook
 
 EMPTY = "# Your answer goes here."
+SAID_OF_SOLUTIONS = "\n\nSolutions are folded. `make exercises` writes this notebook without them."
+LINK = re.compile(r"\]\((\w+\.ipynb)\)")
 
 
 def has_tag(cell: nbformat.NotebookNode, tag: str) -> bool:
@@ -35,10 +39,20 @@ def student_version(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     kept = [cell for cell in notebook.cells if cell.cell_type != "raw"
             and not (cell.cell_type == "markdown" and has_tag(cell, "solution"))]
     for cell in kept:
+        cell.source = cell.source.replace(SAID_OF_SOLUTIONS, "")
         if has_tag(cell, "solution"):
             cell.source = stub(cell.source)
             cell.metadata = nbformat.from_dict({"tags": ["exercise"]})
     notebook.cells = kept
+    return notebook
+
+
+def relink(notebook: nbformat.NotebookNode, copied: set[str], folder: str) -> nbformat.NotebookNode:
+    """A copy's links: those to notebooks that are not `copied` beside it lead to `folder`; changes and returns it."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = LINK.sub(lambda found: found[0] if found[1] in copied else f"]({folder}/{found[1]})",
+                                   cell.source)
     return notebook
 
 
@@ -53,6 +67,7 @@ def write_student_versions(notebooks: str | Path, folder: str | Path) -> list[Pa
     if there := [str(target) for target in targets if target.exists()]:
         raise FileExistsError(f"{there[0]} is there already and may hold answers; name another folder, or remove it")
     Path(folder).mkdir(parents=True, exist_ok=True)
+    back, copied = Path(os.path.relpath(notebooks, folder)).as_posix(), {source.name for source in sources}
     for source, target in zip(sources, targets, strict=True):
-        write_notebook(student_version(read_notebook(source)), target)
+        write_notebook(relink(student_version(read_notebook(source)), copied, back), target)
     return targets

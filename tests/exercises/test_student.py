@@ -59,7 +59,9 @@ def test_the_solutions_pass_their_checks(path, capsys):
 def test_a_students_copy_asks_the_same_and_tells_nothing(path):
     full, copy = read_notebook(path), student_version(read_notebook(path))
     nbformat.validate(copy)
-    assert tagged(copy, "exercise", "markdown") == tagged(full, "exercise", "markdown")
+    asked = lambda of: [cell.source.rpartition("### ")[2] for cell in tagged(of, "exercise", "markdown")]
+    assert asked(copy) == asked(full)
+    assert "Solutions are folded" in str(full) and "Solutions are folded" not in str(copy)
     assert not [cell for cell in copy.cells if has_tag(cell, "solution") or cell.cell_type == "raw"]
     for cell in tagged(full, "solution", "code"):
         for function in ast.parse(cell.source).body:
@@ -90,7 +92,8 @@ def test_a_stub_is_the_head_and_its_docstring():
 @pytest.fixture
 def folder(tmp_path):
     tags = lambda *names: {"tags": [*names]}
-    cells = [new_markdown_cell("# 1. Toys"), new_markdown_cell("### 1. Why?", metadata=tags("exercise")),
+    cells = [new_markdown_cell("# 1. Toys\n[a](02_none.ipynb) [b](01_toys.ipynb)"),
+             new_markdown_cell("### 1. Why?", metadata=tags("exercise")),
              new_markdown_cell("because", metadata=tags("solution")),
              new_code_cell("def f():\n    return 42", metadata=tags("solution", "hide-input")),
              new_code_cell("check('f', f)", metadata=tags("exercise")),
@@ -105,7 +108,8 @@ def test_copies_are_written_of_those_with_exercises_and_never_over_answers(folde
     written = write_student_versions(folder / "notebooks", folder / "mine")
     assert [path.name for path in written] == ["01_toys.ipynb"]
     assert [cell.source for cell in read_notebook(written[0]).cells] == [
-        "# 1. Toys", "### 1. Why?", "def f():\n    ...", "check('f', f)"]
+        "# 1. Toys\n[a](../notebooks/02_none.ipynb) [b](01_toys.ipynb)",
+        "### 1. Why?", "def f():\n    ...", "check('f', f)"]
     written[0].write_text("my answers")
     with pytest.raises(FileExistsError, match="01_toys.ipynb is there already and may hold answers"):
         write_student_versions(folder / "notebooks", folder / "mine")
