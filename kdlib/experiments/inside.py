@@ -58,13 +58,15 @@ def look_caption(look: Look) -> str:
     return f"t = {look.t}: {int(look.masked.sum())} of {len(look.codes)} positions masked{doubt}"
 
 
-def token_sheet(maps: Float[Tensor, "tokens positions"], sources: Sequence[Image.Image], highest: float) -> Image.Image:
-    """The query and the neighbours in their order, and under each a map of what every position has for it."""
-    blank = Image.new("RGB", (64, 64), "white")
-    tiles = [heat_map(of, highest) for of in maps]
-    first = [blank] * (len(tiles) - len(sources))
-    titles = [*["query"] * len(first), *[str(number + 1) for number in range(len(sources))]]
-    return sheet([[*first, *sources], tiles], column_titles=titles, size_px=60)
+def token_sheet(maps: Float[Tensor, "tokens positions"], sources: Sequence[Image.Image], highest_query: float,
+                highest_neighbour: float) -> Image.Image:
+    """The query and the neighbours in their order, and under each a map of what every position has for it.
+
+    The query's map has a scale of its own, since it often has as much weight as all neighbours together.
+    """
+    tiles = [heat_map(maps[0], highest_query), *[heat_map(of, highest_neighbour) for of in maps[1:]]]
+    titles = ["query", *[str(number + 1) for number in range(len(sources))]]
+    return sheet([[Image.new("RGB", (64, 64), "white"), *sources], tiles], column_titles=titles, size_px=60)
 
 
 def attention_caption(t: int, maps: Float[Tensor, "tokens positions"]) -> str:

@@ -61,8 +61,10 @@ def test_a_heat_map_goes_from_dark_to_bright_field_by_field():
 
 def test_sheets_have_a_column_for_each_token(tokenizer):
     source = inside.best_guess_picture(tokenizer, look([0] * 16))
-    page = inside.token_sheet(torch.rand(3, 16, generator=torch.Generator().manual_seed(0)), [source] * 2, 1.0)
+    page = inside.token_sheet(torch.tensor([[0.8], [0.1], [0.2]]).expand(3, 16), [source] * 2, 0.8, 0.2)
     assert page.size == (3 * 64, 20 + 2 * 64)
+    brightest, half, also = (np.asarray(page)[20 + 64 + 30, 64 * column + 30].astype(int).sum() for column in range(3))
+    assert half < brightest == also, "the query and the neighbours have a scale each"
     assert inside.look_sheet(tokenizer, look([0] * 16)).size == (3 * 132, 20 + 132)
 
 
