@@ -16,10 +16,10 @@ from PIL import Image
 
 STYLE = """
 .kd-slider { max-width: 100%; padding: .5em 0 }
-.kd-slider label { display: flex; flex-wrap: wrap; gap: .3em .8em; align-items: center; margin-bottom: .5em }
+.kd-slider label { display: flex; flex-wrap: wrap; gap: .3em .8em; align-items: center }
 .kd-slider input { flex: 1 1 12em; max-width: 24em; accent-color: #0072B2; cursor: pointer }
 .kd-slider input:focus-visible { outline: 3px solid #0072B2; outline-offset: 3px }
-.kd-slider output { flex-basis: 100%; font-variant-numeric: tabular-nums }
+.kd-slider output { display: block; margin: .3em 0 .5em; font-variant-numeric: tabular-nums }
 .kd-slider figure { margin: 0 }
 .kd-slider figure[hidden] { display: none }
 .kd-slider img { max-width: 100%; height: auto; background: white }
@@ -56,4 +56,4 @@ def slider(images: Sequence[Image.Image], captions: Sequence[str], label: str) -
     control = (f'<input type="range" min="0" max="{last}" value="{last}" step="1" '
                f'aria-valuetext="{html.escape(captions[-1])}" oninput="{html.escape(MOVE)}">')
     return HTML(f'<div class="kd-slider"><style>{STYLE}</style><label><span>{html.escape(label)}</span>{control}'
-                f"<output>{html.escape(captions[-1])}</output></label>{''.join(figures)}</div>")
+                f"</label><output>{html.escape(captions[-1])}</output>{''.join(figures)}</div>")
