@@ -13,10 +13,10 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 STYLE = """
-.kd-beside { display: flex; flex-wrap: wrap; gap: 1em 2em; align-items: flex-start }
-.kd-beside > pre { flex: 1 1 34em; min-width: 0; overflow-x: auto; margin: 0; font-size: .8em; line-height: 1.45;
-  background: none; color: inherit; border: 0; padding: 0 }
-.kd-beside > svg { flex: 0 1 400px; max-width: 100%; height: auto }
+.kd-beside { display: grid; grid-template-columns: minmax(0, 1.5fr) minmax(0, 1fr); gap: 1.5em; align-items: start }
+.kd-beside > div { font: 11px/1.5 monospace; white-space: pre-wrap; overflow-wrap: anywhere }
+.kd-beside > svg { width: 100%; max-width: 400px; height: auto }
+@media (max-width: 40em) { .kd-beside { grid-template-columns: minmax(0, 1fr) } }
 .bd-content .cell_output .text_html:has(.kd-beside) { background: none !important; color: inherit !important }
 """.strip()
 LAYERS = ("self-attention", "cross-attention", "feed-forward")
@@ -93,5 +93,5 @@ def block_diagram(positions: int, width: int, hidden: int, tokens: int, context_
 def beside(source: str, drawing: str) -> HTML:
     """Python code and an SVG next to each other, or one under the other where there is no room."""
     lines = highlight(source.rstrip(), PythonLexer(), HtmlFormatter(nowrap=True))
-    return HTML(f'<div class="kd-beside highlight"><style>{STYLE}</style><pre tabindex="0">{lines}</pre>'
+    return HTML(f'<div class="kd-beside highlight"><style>{STYLE}</style><div>{lines}</div>'
                 f"{drawing}</div>")
