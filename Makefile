@@ -37,7 +37,7 @@ ifneq ($(PLACE),$(CURDIR)/.venv)
 .PHONY: .venv/bin/uv
 endif
 
-.PHONY: help environment data reproduce scratch stages test bench lab site lock clean
+.PHONY: help environment data reproduce scratch stages exercises test bench lab site lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -78,6 +78,9 @@ scratch: environment data ## run every stage of PRESET from nothing, whatever is
 
 stages: environment ## write dvc.yaml, README's list and the notebooks' links anew from what the notebooks declare
 	python -m kdlib.compendium.stages
+
+exercises: environment ## write the notebooks with exercises as students get them, to OUT (scratch/exercises)
+	python -m kdlib.exercises notebooks --out "$(or $(OUT),scratch/exercises)"
 
 test: environment data ## all tests, the whole pipeline at preset quick among them
 	OMP_NUM_THREADS=1 pytest -n 2 --dist worksteal -m "not pipeline"

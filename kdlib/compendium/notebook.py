@@ -31,6 +31,7 @@ from kdlib.params import find_root, load_preset
 
 METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python", "pygments_lexer": "ipython3"}}
+FOLDED = "hide-input"  # the report folds the code of a cell with this tag; so does JupyterLab, told as `normalise` does
 WIDGET = "application/vnd.jupyter.widget-view+json"
 ADDRESS = re.compile(r"\b0x[0-9a-f]{8,16}\b")
 ITEM_TYPES = {"int": int, "float": float, "str": str}
@@ -120,6 +121,8 @@ def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        if FOLDED in tags and cell.cell_type == "code":
+            cell.metadata["jupyter"] = {"source_hidden": True}
         if "injected-parameters" in tags:
             cell["id"] = "injected-parameters"
         if cell.cell_type == "code":

@@ -150,6 +150,14 @@ def test_normalising_drops_progress_and_joins_what_timing_cut(tmp_path):
     assert (tmp_path / "a.ipynb").read_bytes() == (tmp_path / "b.ipynb").read_bytes()
 
 
+def test_code_that_is_to_be_folded_is_so_in_jupyterlab_and_stays_so():
+    cells = [new_code_cell("import x", metadata={"tags": ["hide-input"], "jupyter": {"outputs_hidden": True}}),
+             new_code_cell("y = 1", metadata={"jupyter": {"source_hidden": True}})]
+    folded, plain = normalise(normalise(new_notebook(cells=cells))).cells
+    assert folded.metadata == {"tags": ["hide-input"], "jupyter": {"source_hidden": True}}
+    assert plain.metadata == {}
+
+
 def test_a_png_becomes_small_once_and_keeps_its_few_colours():
     random = np.random.default_rng(7)
     few, many = (random.integers(0, 256, (colours, 3)).astype(np.uint8)[random.integers(0, colours, (40, 50))]
