@@ -38,7 +38,7 @@ ifneq ($(PLACE),$(CURDIR)/.venv)
 .PHONY: .venv/bin/uv
 endif
 
-.PHONY: help environment data reproduce scratch stages test bench lab demo site lock clean
+.PHONY: help environment data reproduce scratch stages test bench inputs lab demo site lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -86,6 +86,9 @@ test: environment data ## all tests, the whole pipeline at preset quick among th
 
 bench: environment ## time ours beside a plain restatement, and beside VQ-Diffusion itself with REFERENCE=checkout
 	python -m benchmarks.discrete $(if $(REFERENCE),--reference "$(REFERENCE)") $(if $(OUT),--out "$(OUT)")
+
+inputs: environment data ## make what notebooks read and nobody publishes, since it is quick to make (minutes, once)
+	python -m kdlib.compendium.inputs $(PRESET)
 
 lab: environment data ## JupyterLab on this machine's loopback; open the address that it prints
 	jupyter lab --ip=127.0.0.1 --no-browser $(if $(filter 0,$(shell id -u)),--allow-root) --LabApp.news_url=None \
