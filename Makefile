@@ -2,6 +2,7 @@
 
 PRESET ?= cpu
 PROMPT ?= a red apple
+PORT ?= 7860
 PUBLISHED := cpu
 UV_VERSION := 0.13.9
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -37,7 +38,7 @@ ifneq ($(PLACE),$(CURDIR)/.venv)
 .PHONY: .venv/bin/uv
 endif
 
-.PHONY: help environment data reproduce scratch stages exercises test bench lab site lock clean
+.PHONY: help environment data reproduce scratch stages exercises test bench inputs lab demo site lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -89,9 +90,15 @@ test: environment data ## all tests, the whole pipeline at preset quick among th
 bench: environment ## time ours beside a plain restatement, and beside VQ-Diffusion itself with REFERENCE=checkout
 	python -m benchmarks.discrete $(if $(REFERENCE),--reference "$(REFERENCE)") $(if $(OUT),--out "$(OUT)")
 
+inputs: environment data ## make what notebooks read and nobody publishes, since it is quick to make (minutes, once)
+	python -m kdlib.compendium.inputs $(PRESET)
+
 lab: environment data ## JupyterLab on this machine's loopback; open the address that it prints
 	jupyter lab --ip=127.0.0.1 --no-browser $(if $(filter 0,$(shell id -u)),--allow-root) --LabApp.news_url=None \
 		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate notebooks/00_tour.ipynb
+
+demo: environment data ## a page on this machine's loopback: type a text, watch it being drawn (PORT=7860)
+	kd demo --preset $(PRESET) --port $(PORT)
 
 site: environment ## build the report of PRESET anew from the results that are here
 	dvc repro --single-item report@$(PRESET)

@@ -1,4 +1,4 @@
-"""The command `kd`: generate, edit, search, index, info, ballot. Heavy modules wait until its arguments make sense."""
+"""The command `kd`: generate, edit, search, index, info, ballot, demo. Heavy modules wait until arguments make sense."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from kdlib.ballot import ballot
 from kdlib.console import check_own_code, choose_threads, clear_errors, printable
+from kdlib.demo.command import demo
 from kdlib.outputs import (
     check_apart,
     check_index_paths,
@@ -45,6 +46,7 @@ app = typer.Typer(cls=Commands, no_args_is_help=True, rich_markup_mode=None, pre
                   epilog=examples('kd generate "a red apple" --out apple.png', 'kd search "something round and red"',
                                   "kd info", "kd generate --help"))
 app.add_typer(ballot, name="ballot")
+app.command(epilog=examples("kd demo", "kd demo --preset quick --port 0"))(demo)
 MAX_LISTED = 5  # skipped files that `kd index` prints; its report has all
 Prompt = Annotated[str, typer.Argument(help="What to draw or look for, in words.")]
 Preset = Annotated[str | None, typer.Option(help="A preset of params.yaml, or a folder saved by save_pretrained. "
