@@ -1,4 +1,4 @@
-"""The command `kd`: generate, search, index, info, ballot. Heavy modules are imported once its arguments make sense."""
+"""The command `kd`: generate, search, index, info, evaluate, ballot. Heavy modules are imported when arguments fit."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from kdlib.ballot import ballot
 from kdlib.console import check_own_code, choose_threads, clear_errors, printable
+from kdlib.evaluate import evaluate
 from kdlib.outputs import check_apart, check_index_paths, check_out, report_path, save_images, workspace_path
 from kdlib.printing import as_json, as_table, examples, found_rows, neighbour_rows
 
@@ -37,6 +38,8 @@ app = typer.Typer(cls=Commands, no_args_is_help=True, rich_markup_mode=None, pre
                   epilog=examples('kd generate "a red apple" --out apple.png', 'kd search "something round and red"',
                                   "kd info", "kd generate --help"))
 app.add_typer(ballot, name="ballot")
+app.command("evaluate", epilog=examples("kd evaluate coco path/to/coco --out coco.measured",
+                                        "kd evaluate cub path/to/cub --num 1000 --out cub.measured --json"))(evaluate)
 MAX_LISTED = 5  # skipped files that `kd index` prints; its report has all
 Prompt = Annotated[str, typer.Argument(help="What to draw or look for, in words.")]
 Preset = Annotated[str | None, typer.Option(help="A preset of params.yaml, or a folder saved by save_pretrained. "
