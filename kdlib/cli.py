@@ -1,4 +1,4 @@
-"""The command `kd`: generate, edit, search, index, info, ballot, demo. Heavy modules wait until arguments make sense."""
+"""The command `kd`: generate, edit, search, index, info, evaluate, ballot, demo. Heavy modules wait for their turn."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from kdlib.ballot import ballot
 from kdlib.console import check_own_code, choose_threads, clear_errors, printable
 from kdlib.demo.command import demo
+from kdlib.evaluate import evaluate
 from kdlib.outputs import (
     check_apart,
     check_index_paths,
@@ -47,6 +48,8 @@ app = typer.Typer(cls=Commands, no_args_is_help=True, rich_markup_mode=None, pre
                                   "kd info", "kd generate --help"))
 app.add_typer(ballot, name="ballot")
 app.command(epilog=examples("kd demo", "kd demo --preset quick --port 0"))(demo)
+app.command("evaluate", epilog=examples("kd evaluate coco path/to/coco --out coco.measured",
+                                        "kd evaluate cub path/to/cub --num 1000 --out cub.measured --json"))(evaluate)
 MAX_LISTED = 5  # skipped files that `kd index` prints; its report has all
 Prompt = Annotated[str, typer.Argument(help="What to draw or look for, in words.")]
 Preset = Annotated[str | None, typer.Option(help="A preset of params.yaml, or a folder saved by save_pretrained. "

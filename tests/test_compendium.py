@@ -26,7 +26,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MODULES = sorted((ROOT / "kdlib").rglob("*.py"))
 ORDER = ["types", "params", "files", "weights", "data", "compendium", "encoder", "retrieval", "evaluation", "models",
          "training", "baselines", "artifacts", "pipeline", "experiments", "exercises", "console", "printing", "outputs",
-         "info", "ballot", "editing", "demo", "cli", "__main__", "__init__"]
+         "info", "ballot", "editing", "evaluate", "demo", "cli", "__main__", "__init__"]
 LEFT_TO_RIGHT = {name: place for place, name in enumerate(ORDER)}
 PARAMS = load_params(ROOT)
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
