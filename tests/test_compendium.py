@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MODULES = sorted((ROOT / "kdlib").rglob("*.py"))
 ORDER = ["types", "params", "files", "weights", "data", "compendium", "encoder", "retrieval", "evaluation", "models",
-         "training", "artifacts", "pipeline", "experiments", "console", "printing", "outputs", "info", "ballot", "cli",
-         "__main__", "__init__"]
+         "training", "baselines", "artifacts", "pipeline", "experiments", "console", "printing", "outputs", "info",
+         "ballot", "cli", "__main__", "__init__"]
 LEFT_TO_RIGHT = {name: place for place, name in enumerate(ORDER)}
 PARAMS = load_params(ROOT)
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]

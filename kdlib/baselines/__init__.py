@@ -1,0 +1,1 @@
+"""Other people's methods, small, on this compendium's own encoder and generator: what ours is compared with."""
