@@ -44,8 +44,9 @@ CONTRASTS = {"published": contrast_as_published, "mended": contrast_mended}
 
 
 def cosines(first: Float[Tensor, "batch dim"], second: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch batch"]:
-    """Of all pairs."""
-    return F.normalize(first.float(), dim=-1) @ F.normalize(second.float(), dim=-1).T
+    """Of all pairs, in float32 also under autocast, since exponentials of them are taken."""
+    with torch.autocast(first.device.type, enabled=False):
+        return F.normalize(first.float(), dim=-1) @ F.normalize(second.float(), dim=-1).T
 
 
 def cross_entropy(scores: Float[Tensor, "batch batch"]) -> Float[Tensor, ""]:
