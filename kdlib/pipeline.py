@@ -160,6 +160,10 @@ class Pipeline:
         told = EditSettings(**settings)
         check_request(seed=seed)
         check_prompt(text)
+        if index is not None:
+            check_encoder(index.encoder_id, self.encoder.identity, "the index")
+            if not told.k:
+                raise ValueError("k = 0 neighbours are asked for, so the index would not be looked at; give a k, too")
         picture, notes = self.editor.read(image)
         condition, near = self.editor.condition([picture], [text], self.index if index is None else index, told)
         drawn = self.editor.draw([picture], condition, told, seed)[0]

@@ -193,7 +193,9 @@ def test_bad_requests_are_clear_errors(root):
                                (dict(text="blue", k=9), "k = 9 is more than the index can give"),
                                (dict(text="blue", num_steps=99), "num_steps = 99 must lie in 1 .. 20"),
                                (dict(text="blue", seed=-1), "seed = -1"),
-                               (dict(text="blue", index=foreign, k=1), "built by encoder another")]:
+                               (dict(text="blue", index=foreign, k=1), "built by encoder another"),
+                               (dict(text="blue", index=foreign), "built by encoder another"),
+                               (dict(text="blue", index=pipe.index), "k = 0 neighbours are asked for")]:
         with pytest.raises(ValueError, match=message):
             pipe.edit(square(), **arguments)
 
