@@ -13,8 +13,9 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 STYLE = """
-.kd-beside { display: grid; grid-template-columns: minmax(0, 1.5fr) minmax(0, 1fr); gap: 1.5em; align-items: start }
-.kd-beside > div { font: 11px/1.5 monospace; white-space: pre-wrap; overflow-wrap: anywhere }
+.kd-beside { display: grid; grid-template-columns: minmax(0, 1.15fr) minmax(0, 1fr); gap: 1.5em; align-items: start }
+.bd-content .kd-beside > div, .kd-beside > div { margin: 0; font: 11px/1.5 monospace; white-space: pre-wrap;
+  overflow-wrap: anywhere }
 .kd-beside > svg { width: 100%; max-width: 400px; height: auto }
 @media (max-width: 40em) { .kd-beside { grid-template-columns: minmax(0, 1fr) } }
 .bd-content .cell_output .text_html:has(.kd-beside) { background: none !important; color: inherit !important }
@@ -23,7 +24,7 @@ LAYERS = ("self-attention", "cross-attention", "feed-forward")
 MIDDLE, LEFT, TOP, STEP = 250, 12, 70, 180
 
 
-def _text(x: int, y: int, words: str, anchor: str = "middle", size: int = 13, more: str = "") -> str:
+def _text(x: int, y: int, words: str, anchor: str = "middle", size: int = 14, more: str = "") -> str:
     return f'<text x="{x}" y="{y}" text-anchor="{anchor}" font-size="{size}" {more}>{html.escape(words)}</text>'
 
 
@@ -45,20 +46,20 @@ def _layer(number: int, name: str, positions: int, width: int, hidden: int, toke
              "cross-attention": f"{positions} x {tokens} weights",
              "feed-forward": f"{width} → {hidden} → {width}"}[name]
     parts = [
-        _line((MIDDLE, y - 22), (MIDDLE, y + 6)), _box(MIDDLE - 85, y + 8, 170, 26, "norm · (1+scale) + shift"),
+        _line((MIDDLE, y - 22), (MIDDLE, y + 6)), _box(MIDDLE - 95, y + 8, 190, 26, "norm · (1+scale) + shift"),
         _line((MIDDLE, y + 34), (MIDDLE, y + 52)),
-        _box(MIDDLE - 85, y + 54, 170, 42, "", 'stroke-width="2"'),
-        _text(MIDDLE, y + 72, name, more='font-weight="bold"'), _text(MIDDLE, y + 89, inner, size=11),
+        _box(MIDDLE - 95, y + 54, 190, 42, "", 'stroke-width="2"'),
+        _text(MIDDLE, y + 72, name, more='font-weight="bold"'), _text(MIDDLE, y + 89, inner, size=12),
         _line((MIDDLE, y + 96), (MIDDLE, y + 110)), _box(MIDDLE - 35, y + 112, 70, 24, "· gate"),
         _line((MIDDLE, y + 136), (MIDDLE, y + 143)),
         f'<circle cx="{MIDDLE}" cy="{y + 151}" r="8" fill="none" stroke="currentColor"/>', _text(MIDDLE, y + 156, "+"),
         _line((MIDDLE, y - 12), (MIDDLE + 130, y - 12), (MIDDLE + 130, y + 151), (MIDDLE + 10, y + 151)),
-        _line((LEFT + 66, y + 21), (MIDDLE - 87, y + 21), more='stroke-dasharray="4 3"'),
+        _line((LEFT + 66, y + 21), (MIDDLE - 97, y + 21), more='stroke-dasharray="4 3"'),
         _line((LEFT + 66, y + 124), (MIDDLE - 37, y + 124), more='stroke-dasharray="4 3"')]
     if name == "cross-attention":
-        parts += [_box(LEFT - 8, y + 52, 108, 46, ""), _text(LEFT + 46, y + 71, "condition y", size=12),
-                  _text(LEFT + 46, y + 88, f"(b, {tokens}, {context_dim})", size=11),
-                  _line((LEFT + 100, y + 75), (MIDDLE - 87, y + 75), more='stroke-width="2"')]
+        parts += [_box(LEFT - 8, y + 52, 112, 46, ""), _text(LEFT + 48, y + 71, "condition y", size=13),
+                  _text(LEFT + 48, y + 88, f"(b, {tokens}, {context_dim})", size=12),
+                  _line((LEFT + 104, y + 75), (MIDDLE - 97, y + 75), more='stroke-width="2"')]
     return "".join(parts)
 
 
@@ -83,8 +84,8 @@ def block_diagram(positions: int, width: int, hidden: int, tokens: int, context_
             f'height="{height}" font-family="sans-serif" fill="currentColor"><defs><marker id="kd-arrow" '
             'viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
             '<path d="M0,0 L8,4 L0,8 z"/></marker></defs>'
-            + _box(LEFT - 8, 4, 130, 42, "") + _text(LEFT + 57, 22, "time: adaln + offset", size=12)
-            + _text(LEFT + 57, 38, f"9 times (b, 1, {width})", size=11)
+            + _box(LEFT - 8, 4, 150, 42, "") + _text(LEFT + 67, 22, "time: adaln + offset", size=13)
+            + _text(LEFT + 67, 38, f"9 times (b, 1, {width})", size=12)
             + _text(MIDDLE, 30, f"x  (b, {positions}, {width})") + _line((MIDDLE, 36), (MIDDLE, TOP - 20), arrow=False)
             + trunk + below + joins + layers + _line((MIDDLE, height - 51), (MIDDLE, height - 24))
             + _text(MIDDLE, height - 8, f"x  (b, {positions}, {width})") + "</svg>")
@@ -93,5 +94,5 @@ def block_diagram(positions: int, width: int, hidden: int, tokens: int, context_
 def beside(source: str, drawing: str) -> HTML:
     """Python code and an SVG next to each other, or one under the other where there is no room."""
     lines = highlight(source.rstrip(), PythonLexer(), HtmlFormatter(nowrap=True))
-    return HTML(f'<div class="kd-beside highlight"><style>{STYLE}</style><div>{lines}</div>'
+    return HTML(f'<div class="kd-beside"><style>{STYLE}</style><div class="highlight"><div>{lines}</div></div>'
                 f"{drawing}</div>")

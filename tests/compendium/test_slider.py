@@ -72,7 +72,7 @@ def test_the_diagram_says_its_shapes_in_letters_and_in_words():
 
 def test_code_beside_a_drawing_is_all_there_and_escaped():
     html = beside("def f(a):\n    return a < 3  # <b>", "<svg></svg>").data
-    code = re.sub("<[^>]+>", "", re.search("</style><div>(.*)</div><svg>", html, re.S)[1])
+    code = re.sub("<[^>]+>", "", re.search('<div class="highlight"><div>(.*)</div></div><svg>', html, re.S)[1])
     assert code.replace("&lt;", "<").replace("&gt;", ">").strip() == "def f(a):\n    return a < 3  # <b>"
     assert html.endswith("<svg></svg></div>")
 
