@@ -22,8 +22,7 @@ def matrix_by_columns(keep, uniform, v):
 
 
 def bayes(x_n, x_0, step, before):
-    product = step[x_n] * before[:, x_0]
-    return product / product.sum()
+    return step[x_n] * before[:, x_0] / (step[x_n] * before[:, x_0]).sum()
 
 
 def exact_integral(x_t, a, s, m, d):
@@ -111,11 +110,6 @@ def fd_symmetric(m1, c1, m2, c2):
     return fd(m1, c1, m2, c2, np.trace(c1 + c2) - 2 * np.sqrt(np.linalg.eigvalsh(half @ c2 @ half).clip(0)).sum())
 
 
-def exact(hits, trials):
-    found = scipy.stats.binomtest(hits, trials).proportion_ci(method="exact")
-    return found.low, found.high
-
-
 def by_beta(hits, trials):
     return (scipy.stats.beta.ppf(0.025, hits, trials - hits + 1) if hits else 0.0,
             scipy.stats.beta.ppf(0.975, hits + 1, trials - hits) if hits < trials else 1.0)
@@ -176,7 +170,7 @@ RIGHT = {
                 lambda p: -np.where(p > 0, p * np.log(p + (p == 0)), 0).sum(1)],
     "slerp": [turned, rotated],
     "frechet": [fd_symmetric, lambda m1, c1, m2, c2: fd(m1, c1, m2, c2, np.trace(c1 + c2 - 2 * root(c1 @ c2)))],
-    "share_interval": [exact, by_beta],
+    "share_interval": [lambda hits, trials: scipy.stats.binomtest(hits, trials).proportion_ci(method="exact"), by_beta],
     "precision": [ball_share, ball_share_by_loop],
     "colour_distance": [lambda a, b: ((floats(a) - floats(b)) ** 2).mean() ** 0.5,
                         lambda a, b: norm((a.astype(int) - b).ravel()) / 255 / a.size ** 0.5],
