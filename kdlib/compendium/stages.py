@@ -171,7 +171,7 @@ def report_entry(stages: dict[str, Stage], root: Path, params: dict) -> dict:
     named = [key for stage in stages.values() for key in stage.matrix.values() if isinstance(key, str)]
     return {"matrix": {"preset": "${presets}"}, "cmd": f"python -m {REPORT} ${{item.preset}}",
             "params": ["${item.preset}", *named],
-            "deps": ["notebooks", *modules, *files,
+            "deps": ["notebooks", *modules, *files, "data/stickers.parquet", "data/prompts.csv",
                      "reports/claims.yaml", "reports/findings.yaml", "reports/paper.yaml",
                      *dict.fromkeys(f"{RESULTS}/{name}" for name in reads)],
             "outs": [{f"{RESULTS}/{name}": {"push": False}} for name in ("index.html", "site")]}

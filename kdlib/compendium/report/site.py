@@ -24,6 +24,7 @@ from kdlib.compendium.report.findings import finding_list, load_findings
 from kdlib.compendium.report.overview import claims_table, meaning, write_overview
 from kdlib.compendium.report.paper import load_paper, write_paper
 from kdlib.compendium.report.provenance import badge, footer, locked_runs, used_parameters, with_footers
+from kdlib.compendium.report.tables import readable_tables
 from kdlib.data.catalogue import sticker_catalogue
 from kdlib.files import atomic_file, atomic_folder, read_json
 from kdlib.params import find_root, load_params, load_preset
@@ -105,7 +106,7 @@ def write_pages(preset: str, root: Path, source: Path) -> None:
     write_notebook_pages(preset, root, runs, claims, source)
     pages = {run.folder: run.page for run in runs}
     drawn = {run.folder: run.page for run in runs if "pictures.json" in run.stage.writes}
-    write_explorer(preset, results, drawn, source, sticker_catalogue(root))
+    write_explorer(preset, root, drawn, source, sticker_catalogue(root))
     findings = finding_list(load_findings(root), metrics, first_pages(runs))
     write_overview(preset, results, pages, metrics, claims, paper, findings, toctrees(runs), source)
     write_paper(preset, results, paper, claims, metrics, first_pages(runs), source)
@@ -159,7 +160,7 @@ def with_links(text: str, pages: dict[str, str]) -> str:
 
 
 def as_page(notebook: nbformat.NotebookNode, lead: str, under: str, item: str = "") -> nbformat.NotebookNode:
-    """An executed notebook as readers want it: the parameters that were used, and where every figure comes from.
+    """An executed notebook as readers want it: the parameters that were used, tables in words, where figures come from.
 
     lead   Markdown that goes between the title and the rest
     under  the footer of every figure, HTML
@@ -170,6 +171,9 @@ def as_page(notebook: nbformat.NotebookNode, lead: str, under: str, item: str = 
     tags = [cell.metadata.get("tags", []) for cell in notebook.cells]
     injected = any("injected-parameters" in tag for tag in tags)
     kept = [cell for cell, tag in zip(notebook.cells, tags, strict=True) if not (injected and "parameters" in tag)]
+    for output in (output for cell in kept for output in cell.get("outputs", [])):
+        if "text/html" in output.get("data", {}):
+            output.data["text/html"] = readable_tables(output.data["text/html"])
     notebook.cells = [piece for cell in kept
                       for piece in (with_footers(cell, under) if cell.cell_type == "code" else [cell])]
     return notebook

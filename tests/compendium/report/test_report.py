@@ -205,8 +205,10 @@ def test_the_explorer_lists_all_without_a_script(built):
     assert len(items) == len(PROMPTS) and not [item for item in items if "hidden" in item.partition(">")[0]]
     assert '<form id="kd-filter" class="kd-filter" role="search" hidden>' in text
     assert items[0].count("Goo &amp; Co, Apache-2.0), cosine 0.50</li>") == 7, "all neighbours, with all of it"
-    drawn = [re.findall(r"<figcaption>(.*?)</figcaption>", item) for item in items]
-    assert drawn == [["full model"], ["full model", "blue"]], "the variant has drawn one of the two prompts"
+    shown = [re.findall(r"<figcaption>(.*?)</figcaption>", item) for item in items]
+    assert shown[0] == ["real", *["0.50"] * 5, "full model"], "a real apple, five of seven neighbours, one drawing"
+    assert shown[1] == [*["0.25"] * 5, "full model", "blue"], "no sticker is a bird; the variant has drawn this prompt"
+    assert "a real picture of “an &lt;apple&gt;”: red apple (noto, Goo &amp; Co, Apache-2.0)" in items[0]
 
 
 def test_cells_of_a_sheet_go_to_their_prompts(tmp_path):

@@ -13,13 +13,20 @@ from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 PAGES = ["index", "explorer", "10_variant-blue", "gaps", "researchers", "scale", "search"]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
          "--disable-sync", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
+# How many px of the box that holds a table (arguments[0]) lie outside of the text's column; 1 where none holds it.
+OUTSIDE = """
+const box = arguments[0].closest('.kd-table[tabindex="0"], .pst-scrollable-table-container');
+if (!box || getComputedStyle(box).overflowX !== 'auto') return 1;
+const column = document.querySelector('.bd-article');
+const right = column.getBoundingClientRect().right - parseFloat(getComputedStyle(column).paddingRight);
+return Math.max(0, Math.floor(box.getBoundingClientRect().right - right - 1));"""
 LOCAL = ("file:", "data:", "blob:", "about:")
 
 
@@ -125,6 +132,52 @@ def test_the_explorer_works_by_keyboard(opened):
     assert summary.value_of_css_property("outline-style") == "solid"
     press(browser, Keys.ENTER)
     assert "Goo & Co" in browser.find_element(By.CSS_SELECTOR, ".kd-sample details li").text
+
+
+def test_prompts_are_sorted_by_name_and_by_their_nearest_neighbour(opened):
+    browser = opened("explorer.html")
+    order = Select(browser.find_element(By.ID, "kd-sort"))
+    for value, first in (("prompt", "a blue bird"), ("-score", "an <apple>"), ("score", "a blue bird"),
+                         ("number", "an <apple>")):
+        order.select_by_value(value)
+        assert shown(browser)[0] == first and len(shown(browser)) == 2, value
+
+
+def test_pictures_are_enlarged_and_put_away_by_keyboard(opened):
+    browser = opened("explorer.html", width_px=400)
+    small = browser.find_element(By.CSS_SELECTOR, ".kd-sample .kd-made img").size["width"]
+    button = tab_to(browser, ".kd-zoom")
+    assert button.accessible_name == "Larger: an <apple>" and button.value_of_css_property("outline-style") == "solid"
+    press(browser, Keys.ENTER)
+    dialog = browser.find_element(By.ID, "kd-large")
+    assert dialog.is_displayed() and dialog.find_element(By.TAG_NAME, "h2").text == "an <apple>"
+    assert dialog.find_element(By.CSS_SELECTOR, ".kd-made img").size["width"] > 2 * small
+    assert browser.execute_script("return document.scrollingElement.scrollWidth") <= 400
+    press(browser, Keys.ESCAPE)
+    assert not dialog.is_displayed() and browser.switch_to.active_element == button
+
+
+@pytest.mark.parametrize("width_px", [1280, 400])
+def test_no_table_leaves_its_column_and_no_line_of_code_is_cut(opened, width_px):
+    """A table of twelve long names and an unbroken line of code stand in the toy's notebooks."""
+    browser = opened("10_variant-blue.html", width_px=width_px)
+    tables = browser.find_elements(By.CSS_SELECTOR, ".bd-article table")
+    assert len(tables) > 1
+    for number, table in enumerate(tables):
+        left = browser.execute_script(OUTSIDE, table)
+        assert not left, f"table {number} ends {left} px outside of its column, or can't be scrolled by keyboard"
+    wide = [table for table in tables if browser.execute_script(
+        "return arguments[0].scrollWidth > arguments[0].closest('.kd-table, .pst-scrollable-table-container')"
+        ".clientWidth", table)]
+    assert not wide or width_px == 400, "on a wide screen nothing has to be scrolled"
+    for code in browser.find_elements(By.CSS_SELECTOR, ".bd-article pre"):
+        assert browser.execute_script("return arguments[0].scrollWidth <= arguments[0].clientWidth", code)
+
+
+def test_figures_stand_on_a_light_card_in_the_dark(opened):
+    image = opened("10_variant-blue.html", scheme="dark").find_element(By.CSS_SELECTOR, ".cell_output img")
+    assert image.value_of_css_property("background-color") in ("rgb(255, 255, 255)", "rgba(255, 255, 255, 1)")
+    assert image.value_of_css_property("filter") == "none"
 
 
 def test_dark_mode_darkens_the_page_and_what_stands_under_a_figure(opened):

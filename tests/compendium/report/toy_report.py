@@ -66,13 +66,16 @@ def toy_results(root: Path) -> None:
     for name in DOCS:
         (root / "docs" / f"{name}.md").write_text(f"# For {name}\n\nChange a number.\n")
     pd.DataFrame({"id": ["noto:red-apple"], "title": ["red apple"], "style": ["noto"], "author": ["Goo & Co"],
-                  "licence": ["Apache-2.0"], "svg": [SVG]}).to_parquet(root / "data" / "stickers.parquet")
+                  "licence": ["Apache-2.0"], "svg": [SVG], "concept": ["apple"]}
+                 ).to_parquet(root / "data" / "stickers.parquet")
+    (root / "data" / "prompts.csv").write_text("prompt,kind,concept\nan <apple>,name,apple\na Blue bird,name,bird\n")
     output = toy_picture("three green squares")
     cells = [new_markdown_cell(f"# The tour\n\n{WIDE}\n\n{FORMULA}"),
              new_code_cell("seed: int = 0", metadata={"tags": ["parameters"]}),
              new_code_cell("seed = 3", metadata={"tags": ["injected-parameters"]}),
              new_code_cell("grid()", outputs=[output], execution_count=1),
-             new_code_cell("both()", outputs=[toy_table(), toy_picture("a blue square")], execution_count=2)]
+             new_code_cell(f"both({'a_long_name, ' * 12})", execution_count=2,
+                           outputs=[toy_table(), toy_picture("a blue square")])]
     for number, cell in enumerate(cells):
         cell["id"] = f"cell-{number}"
     for name, told in STAGES.items():
@@ -82,7 +85,8 @@ def toy_results(root: Path) -> None:
         write_notebook(normalise(new_notebook(cells=cells)), results / "notebooks" / f"{name}.ipynb")
     neighbour = {"id": "noto:red-apple", "title": "red apple", "style": "noto", "author": "Goo & Co",
                  "licence": "Apache-2.0", "score": 0.5}
-    samples = [{"prompt": prompt, "picture": f"{number:03}.png", "seed": 3, "neighbours": [neighbour] * 7}
+    samples = [{"prompt": prompt, "picture": f"{number:03}.png", "seed": 3,
+                "neighbours": [neighbour | {"score": 0.5 - 0.25 * number}] * 7}
                for number, prompt in enumerate(PROMPTS)]
     for sample in samples:
         Image.new("RGB", (32, 32), "red").save(results / "generation" / "pictures" / sample["picture"])
@@ -104,7 +108,9 @@ def toy_picture(alt: str):
 
 
 def toy_table():
-    return new_output("display_data", data={"text/html": pd.DataFrame({"n": [7]}).to_html(), "text/plain": "7"})
+    """A table of nine columns, as wide as the widest of the notebooks."""
+    wide = pd.DataFrame({f"a_long_{number}": ["49.6 [44.4, 54.9]: can't be told"] for number in range(9)})
+    return new_output("display_data", data={"text/html": wide.to_html(), "text/plain": "7"})
 
 
 def toy_sheet(folder: Path, prompts: list[str], size_px: int = 16, columns: int = 2) -> None:
