@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 import nbformat
@@ -23,9 +24,14 @@ def with_list(readme: str, stages: dict[str, Stage], root: Path) -> str:
     parts = {}
     for stage in stages.values():
         path = f"notebooks/{stage.notebook}.ipynb"
-        parts.setdefault(stage.part, []).append(f"- [{title(read_notebook(root / path))}]({path})")
-    lines = [line for part, links in parts.items() for line in (f"{part}:", "", *links, "")]
+        parts.setdefault(stage.part, []).append(f"[{title(read_notebook(root / path))}]({path})")
+    lines = [line for part, links in parts.items() for line in (f"**{part}:**", *wrapped(" · ".join(links)), "")]
     return LIST.sub(lambda found: f"{found[1]}\n{chr(10).join(lines)}\n{found[2]}", readme)
+
+
+def wrapped(text: str) -> list[str]:
+    """Lines of at most 120 characters, broken at spaces alone."""
+    return textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def with_next(notebook: nbformat.NotebookNode, after: Path | None) -> nbformat.NotebookNode:
