@@ -33,6 +33,7 @@ FORMATS = (*WEB_FORMATS, "BMP", "TIFF", "AVIF", "HEIF")  # of Pillow's; the othe
 TOLD_FORMATS = "png, jpeg, webp, gif, bmp, tiff, avif, svg, and heic with the package pillow-heif"
 MAX_PIXELS = 50_000_000     # beyond it a picture counts as gigantic: 150 MB once decoded
 MAX_SVG_BYTES = 10_000_000
+PHOTOMETRIC, IN_YCBCR = 262, 6  # TIFF's tag of what pixels are, and its value for YCbCr
 MAX_SIDE_PX = 512           # larger pictures are reduced to it: more than any encoder looks at
 SVG_SIDE_PX = 256
 MAX_SECONDS = 20            # of computing, for one file
@@ -118,6 +119,7 @@ def read_raster(path: str | Path, formats: Sequence[str] = FORMATS) -> Image.Ima
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"gigantic: {image.width} x {image.height} pixels, the limit is {MAX_PIXELS:,}")
             image.draft(None, (2 * MAX_SIDE_PX, 2 * MAX_SIDE_PX))  # a JPEG is decoded no larger than needed
+            take_for_ycbcr(image)
             picture = on_white(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
         raise UnidentifiedImageError(f"no picture: it is none of {', '.join(formats).lower()}") from None
@@ -125,6 +127,14 @@ def read_raster(path: str | Path, formats: Sequence[str] = FORMATS) -> Image.Ima
         raise ValueError(f"gigantic: {error}") from None
     picture.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX), Image.Resampling.LANCZOS)
     return picture
+
+
+def take_for_ycbcr(image: Image.Image) -> None:
+    """Opens an uncompressed TIFF in YCbCr as that; Pillow before 13 takes it for RGBX, and finds a byte too few."""
+    stored = getattr(image, "tag_v2", {}).get(PHOTOMETRIC)
+    if stored == IN_YCBCR and image.tile and image.tile[0].codec_name == "raw":
+        image._mode = "YCbCr"
+        image.tile = [tile._replace(args=("YCbCr", *tile.args[1:])) for tile in image.tile]
 
 
 def draw_svg(path: Path) -> Image.Image:
