@@ -52,5 +52,7 @@ def gan_lessons(preset: str, root: Path) -> tuple[UInt8[np.ndarray, "views pictu
     if not np.array_equal(learned.ids, shown.ids):
         raise ValueError(f"{folder} has views of other pictures than the training set's; run the stage views again")
     plain, _ = np.split(Views.load(folder / "views").vectors, 2)  # the second half are lessons in style
-    views = view_pictures(learned.pictures, settings["views"]["num_changed"], settings["seed"])
-    return np.stack(list(views)), plain
+    pictures = np.empty((len(plain), *learned.pictures.shape), np.uint8)
+    for number, view in enumerate(view_pictures(learned.pictures, settings["views"]["num_changed"], settings["seed"])):
+        pictures[number] = view
+    return pictures, plain
