@@ -111,6 +111,11 @@ def crop(images: Float[Tensor, "batch 3 height width"], corners: Int[Tensor, "ba
                         for image, (top, left) in zip(images, corners.tolist(), strict=True)])
 
 
+def as_bytes(texts: Sequence[str]) -> UInt8[np.ndarray, " bytes"]:
+    """Texts one after another, an end after each, as numbers: an array of texts would pad all to the longest."""
+    return np.frombuffer("".join(f"{text}\0" for text in texts).encode(), np.uint8)
+
+
 def train_upsampler(svgs: Sequence[str], clean: UInt8[np.ndarray, "pictures size size 3"],
                     rebuilt: UInt8[np.ndarray, "pictures size size 3"], folder: str | Path, *, scale: int, width: int,
                     num_blocks: int, crop_px: int, batch_size: int, num_steps: int, learning_rate: float,
@@ -124,7 +129,7 @@ def train_upsampler(svgs: Sequence[str], clean: UInt8[np.ndarray, "pictures size
     objective = UpsamplerObjective(upsampler, svgs, clean, rebuilt, crop_px, gan_start)
     settings = TrainSettings(num_steps=num_steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
                              weight_decay=0.0, ema_decay=0.998, data_id=" ".join(
-                                 [array_hash(clean, rebuilt, np.array(svgs, dtype=str)), f"{crop_px} {gan_start}"]))
+                                 [array_hash(clean, rebuilt, as_bytes(svgs)), f"{crop_px} {gan_start}"]))
     history = train(objective, len(svgs), settings, Path(folder) / "checkpoint")
     upsampler.save(Path(folder) / "model")
     return history
@@ -144,7 +149,7 @@ def train_diffusion_upsampler(svgs: Sequence[str], clean: UInt8[np.ndarray, "pic
     objective = DiffusionObjective(DiffusionUpsampler(config), svgs, clean, rebuilt, crop_px)
     settings = TrainSettings(num_steps=num_steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
                              weight_decay=0.0, ema_decay=0.998, data_id=" ".join(
-                                 [array_hash(clean, rebuilt, np.array(svgs, dtype=str)), str(crop_px)]))
+                                 [array_hash(clean, rebuilt, as_bytes(svgs)), str(crop_px)]))
     history = train(objective, len(svgs), settings, Path(folder) / "checkpoint")
     objective.upsampler.save(Path(folder) / "model")
     return history
