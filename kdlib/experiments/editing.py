@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,13 +99,6 @@ def by_word(pipe: Pipeline, edits: Benchmark, num_steps: int, sampling_steps: in
                                  edits.table.instruction.tolist(), edits.table.source_title.tolist(),
                                  k=pipe.settings["k"], num_steps=num_steps, sampling_steps=sampling_steps,
                                  guidance_scale=pipe.settings["guidance_scale"], seed=seed))
-
-
-def timed(method: Callable[[], Pictures]) -> tuple[Pictures, float]:
-    """What a method makes, and the CPU seconds that each picture took."""
-    start = time.process_time()
-    made = method()
-    return made, (time.process_time() - start) / len(made)
 
 
 # --- measures ------------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from kdlib.data.dataset import DataSet
 from kdlib.data.edits import find_edits
@@ -17,7 +16,6 @@ from kdlib.experiments.editing import (
     load_benchmark,
     measured,
     plain_text,
-    timed,
 )
 from kdlib.models.edit.sampler import EditSettings
 from tests.evaluation.test_edits import MeanJudge
@@ -95,13 +93,3 @@ def test_differences_are_paired_and_leave_out_what_one_lacks():
     first, second = pd.DataFrame({"x": [1.0, 5.0, np.nan]}), pd.DataFrame({"x": [0.0, 4.0, 7.0]})
     assert tuple(difference(first, second, "x", 20, 0)) == (1.0, 1.0, 1.0)
     assert difference(first[2:], second[2:], "x", 20, 0) is None
-
-
-def test_time_is_told_for_each_picture():
-    def method():
-        for _ in range(20):
-            torch.randn(200, 200) @ torch.randn(200, 200)
-        return np.zeros((4, 1, 1, 3), np.uint8)
-
-    made, seconds = timed(method)
-    assert len(made) == 4 and 0 < seconds < 5
