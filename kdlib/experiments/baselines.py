@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,14 +17,6 @@ from kdlib.files import save_array
 from kdlib.params import load_preset, stage_folder
 from kdlib.retrieval import open_embeddings
 from kdlib.training.views import Views, view_pictures
-
-Result = TypeVar("Result")
-
-
-def cpu_seconds(work: Callable[[], Result]) -> tuple[Result, float]:
-    """What some work gives, and the processor time that it took, of all cores together."""
-    start = time.process_time()
-    return work(), time.process_time() - start
 
 
 def save_drawn(session: Session, pictures: Sequence[Image.Image]) -> pd.DataFrame:

@@ -28,16 +28,15 @@ class Drawn(NamedTuple):
 
     features        the judge's
     said            of `judge_pictures`: a row for each prompt
-    cpu_seconds     a picture, from the text on          num_parameters  of what draws; None: there is nothing
+    num_parameters  of what draws; None: there is nothing
     """
 
     features: Float[np.ndarray, "prompts width"]
     said: pd.DataFrame
-    cpu_seconds: float
     num_parameters: int | None
 
 
-def open_drawn(folder: Path, prompts: list[str], cpu_seconds: float, num_parameters: int | None) -> Drawn:
+def open_drawn(folder: Path, prompts: list[str], num_parameters: int | None) -> Drawn:
     """The first draw of each prompt of a stage that left features.npy and verdicts.csv.
 
     Raises ValueError where it drew other prompts.
@@ -46,7 +45,7 @@ def open_drawn(folder: Path, prompts: list[str], cpu_seconds: float, num_paramet
     first = said[said.draw == 0].reset_index(drop=True)
     if first.prompt.tolist() != list(prompts) or len(features) != len(prompts):
         raise ValueError(f"{folder} holds pictures of other prompts than are asked for; run its stage again")
-    return Drawn(features[:, 0], first, cpu_seconds, num_parameters)
+    return Drawn(features[:, 0], first, num_parameters)
 
 
 def drawn_statistics(drawn: Drawn, reference: Float[np.ndarray, "pictures width"],
@@ -160,7 +159,7 @@ def as_table(methods: dict[str, Drawn], rows: dict[str, dict[str, Interval]], ju
     size = lambda number: "-" if number is None else f"{number:,}"
     return pd.DataFrame({name: {
         **{of: text(rows[name][of]) for of in MEASURED},
-        "CPU seconds a picture": f"{drawn.cpu_seconds:.3g}", "parameters": size(drawn.num_parameters),
+        "parameters": size(drawn.num_parameters),
         "judge prefers ours (automatic, text)": text(judged[name]) if name in judged else "-",
         "people prefer ours": votes.get(name, "-")} for name, drawn in methods.items()}).T
 

@@ -1,26 +1,12 @@
-"""kdlib.experiments.baselines: seconds of the processor, and what the GAN learns from."""
-
-import time
+"""kdlib.experiments.baselines: what the GAN learns from."""
 
 import numpy as np
 import pytest
 
 from kdlib.experiments import baselines as module
-from kdlib.experiments.baselines import cpu_seconds, gan_lessons
+from kdlib.experiments.baselines import gan_lessons
 from kdlib.training.views import Views, view_pictures
 from tests.experiments.test_captioned import learned, save_views
-
-
-def test_seconds_are_of_the_processor():
-    def work():
-        time.sleep(0.3)
-        return "done"
-
-    found, seconds = cpu_seconds(work)
-    assert found == "done" and 0 <= seconds < 0.2
-    start = time.process_time()
-    _, seconds = cpu_seconds(lambda: sum(range(10 ** 6)))
-    assert 0 < seconds <= time.process_time() - start
 
 
 def test_the_gan_learns_from_the_views_of_the_training_set(tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ def drawn(seed, shift=0.0):
     random = np.random.default_rng(seed)
     said = pd.DataFrame({"prompt": PROMPTS, "draw": 0, "top1": False, "top5": random.random(NUM_PROMPTS) < 0.4,
                          "alignment": random.random(NUM_PROMPTS)})
-    return Drawn((random.standard_normal((NUM_PROMPTS, WIDTH)) + shift).astype(np.float32), said, 0.25, 1234)
+    return Drawn((random.standard_normal((NUM_PROMPTS, WIDTH)) + shift).astype(np.float32), said, 1234)
 
 
 @pytest.fixture
@@ -103,11 +103,11 @@ def test_of_several_draws_the_first_counts(tmp_path):
                          "top5": [True, False] * NUM_PROMPTS, "alignment": np.arange(2.0 * NUM_PROMPTS)})
     save_array(tmp_path / "features.npy", features)
     said.to_csv(tmp_path / "verdicts.csv", index=False)
-    found = open_drawn(tmp_path, PROMPTS, 0.5, None)
+    found = open_drawn(tmp_path, PROMPTS, None)
     np.testing.assert_array_equal(found.features, features[:, 0])
     assert found.said.top5.all() and found.said.alignment.tolist() == list(range(0, 2 * NUM_PROMPTS, 2))
     with pytest.raises(ValueError, match="pictures of other prompts than are asked for"):
-        open_drawn(tmp_path, PROMPTS[:-1], 0.5, None)
+        open_drawn(tmp_path, PROMPTS[:-1], None)
 
 
 def test_people_have_not_voted_until_they_have(tmp_path):
@@ -133,7 +133,7 @@ def test_the_table_says_all_of_it_in_words(methods):
     methods = {**methods, "flat": methods["flat"]._replace(num_parameters=None)}
     table = as_table(methods, rows, {"gan": Interval(0.9, 0.8, 0.95)}, {"gan": NO_VOTES})
     assert list(table.index) == ["ours", "gan", "flat"] and list(table.columns[:5]) == list(MEASURED)
-    assert table.loc["gan"].tolist()[4:] == ["0.5 [0.25, 0.75]", "0.25", "1,234", "0.9 [0.8, 0.95]", NO_VOTES]
+    assert table.loc["gan"].tolist()[4:] == ["0.5 [0.25, 0.75]", "1,234", "0.9 [0.8, 0.95]", NO_VOTES]
     assert table.loc["flat", "parameters"] == "-" and table.loc["ours"].tolist()[-2:] == ["-", "-"]
     both = side_by_side({"stickers": table, "photographs": table.loc[["ours"]]}, ["fd_sticker", "people prefer ours"])
     assert both.columns.tolist() == [(of, column) for of in ("stickers", "photographs")
