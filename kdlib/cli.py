@@ -14,15 +14,7 @@ from kdlib.ballot import ballot
 from kdlib.console import check_own_code, choose_threads, clear_errors, printable
 from kdlib.demo.command import demo
 from kdlib.evaluate import evaluate
-from kdlib.outputs import (
-    check_apart,
-    check_index_paths,
-    check_out,
-    find_upsampler,
-    report_path,
-    save_images,
-    workspace_path,
-)
+from kdlib.outputs import check_apart, check_index_paths, check_out, report_path, save_images, workspace_path
 from kdlib.printing import as_json, as_table, examples, found_rows, neighbour_rows
 
 # Before PyTorch is imported: its threads then sleep while they wait, and leave the cores to other processes.
@@ -104,6 +96,7 @@ def generate(prompt: Prompt,
         check_engine(engine, index)
         choose_threads(num_candidates or num_images)
         from kdlib.artifacts import default_preset
+        from kdlib.outputs import find_upsampler
         from kdlib.pipeline import load_pipeline
         from kdlib.retrieval import open_index
 
