@@ -8,6 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from kdlib.models.superres import Upsampler
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".svg")
 UPSAMPLER = "superres/model"  # of a preset
@@ -87,7 +93,7 @@ def save_images(images: list, out: Path) -> list[Path]:
     return paths
 
 
-def traced(image) -> str:
+def traced(image: Image) -> str:
     """A PIL picture as SVG: smooth outlines of its patches of colour, found by vtracer."""
     import io
 
@@ -98,7 +104,7 @@ def traced(image) -> str:
     return vtracer.convert_raw_image_to_svg(buffer.getvalue(), img_format="png", mode="spline", filter_speckle=4)
 
 
-def find_upsampler(preset_or_folder: str, size_px: int, drawn_px: int):
+def find_upsampler(preset_or_folder: str, size_px: int, drawn_px: int) -> Upsampler | None:
     """The preset's upsampler if pictures of drawn_px are wanted in size_px; None where that is the same.
 
     Raises ValueError for a size that can't be had, saying which can.
