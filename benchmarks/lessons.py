@@ -32,7 +32,6 @@ from kdlib.experiments.session import Session
 from kdlib.experiments.swap import followed
 from kdlib.experiments.variants import (
     SAMPLING,
-    choose_lessons,
     draw_variant,
     plain_settings,
     training_settings,
@@ -42,7 +41,7 @@ from kdlib.models.discrete.tokenizer import Tokenizer
 from kdlib.params import find_root, load_preset, stage_folder
 from kdlib.retrieval import Index, open_embeddings
 from kdlib.training.denoiser import train_denoiser
-from kdlib.training.views import Views, lesson_neighbours, view_pictures
+from kdlib.training.views import Views, choose_lessons, lesson_neighbours, view_pictures
 from kdlib.types import Embeddings
 
 MEASURES = ("fd_sticker", "concept_top5", "text_alignment")

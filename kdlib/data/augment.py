@@ -59,17 +59,18 @@ def change(pictures: UInt8[np.ndarray, "pictures height width 3"],
     """Each a little larger or smaller and shifted on white ground, half of them mirrored, some with other colours.
 
     Other colours are the three channels in another order: a white ground stays white, a grey stays what it is.
+    Computed in float64, so that every processor makes the same bytes.
     """
     count = len(pictures)
-    uniform = lambda low, high: torch.rand(count, generator=generator) * (high - low) + low
-    zoom, mirror = uniform(0.9, 1.12), torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
+    uniform = lambda low, high: torch.rand(count, generator=generator).double() * (high - low) + low
+    zoom, mirror = uniform(0.9, 1.12), torch.where(uniform(0, 1) < 0.5, -1.0, 1.0).double()
     right, down, drawn = uniform(-0.1, 0.1), uniform(-0.1, 0.1), uniform(0, 1)
     channels = torch.rand(count, 3, generator=generator).argsort(1)
     channels[drawn >= RECOLOURED] = torch.arange(3)
     chunks = []
     for rows in torch.arange(count).split(BATCH):
-        images = normalise_pixels(torch.from_numpy(pictures[rows.numpy()]))
-        moved = move(images, zoom[rows], torch.zeros(len(rows)), mirror[rows], right[rows], down[rows])
+        images = normalise_pixels(torch.from_numpy(pictures[rows.numpy()])).double()
+        moved = move(images, zoom[rows], torch.zeros_like(zoom[rows]), mirror[rows], right[rows], down[rows])
         moved = moved.gather(1, channels[rows, :, None, None].expand_as(moved)).clamp(-1, 1)
         chunks.append(((moved + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
     return np.concatenate(chunks)

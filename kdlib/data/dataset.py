@@ -91,19 +91,16 @@ def tokenizer_set(preset: str, root: str | Path | None = None) -> DataSet:
 
 
 def training_set(preset: str, root: str | Path | None = None) -> DataSet:
-    """What generators train on: `training_rows` of the stickers, and the world's SUITED_SETS; in memory.
+    """What generators train on, in memory: `training_rows` of the stickers, whose pictures the index holds, too.
 
-    Pictures whose name is that of a held-out concept are left out.
+    None of the world's pictures: with those that suit, drawings were worse (benchmarks/lessons.csv).
     """
     from kdlib.data.stickers import training_rows
-    from kdlib.data.world import SUITED_SETS
 
-    stickers, world = load("stickers", preset, root), load("world", preset, root)
-    suited = world.table["style"].isin(SUITED_SETS).to_numpy(bool)
-    return concatenate(stickers.where(training_rows(stickers.table)),
-                       world.where(coloured_lessons(world.table) & suited))
+    stickers = load("stickers", preset, root)
+    return stickers.where(training_rows(stickers.table))
 
 
 def coloured_lessons(world: pd.DataFrame) -> Bool[np.ndarray, " num_pictures"]:
-    """Which of the world's pictures may be shown to what draws: those in colour, of no held-out concept."""
+    """Which of the world's pictures may be shown to what draws or rebuilds: those in colour, of no held-out concept."""
     return ((world.split == "train") & world.colour).to_numpy(bool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -102,6 +103,18 @@ class Encoder:
         chunks = [self.model.encode_image(self.preprocess(images[start:start + batch_size]), normalize=True)
                   for start in tqdm(batches, desc="encode", disable=len(batches) < 4)]
         return torch.cat(chunks).float().numpy() if chunks else np.empty((0, self.dim), np.float32)
+
+    @torch.inference_mode()
+    def encode_images_exactly(self, images: Sequence[Image.Image] | np.ndarray, batch_size: int = 256) -> np.ndarray:
+        """`encode_images` in float64, rounded to float16: the same bytes on every processor, at a third of the speed.
+
+        In float32 the last digits depend on the processor. What is made from other digits is another input to all that
+        learns from it, and a whole pipeline would have to be run again on each machine.
+        """
+        model, batches = copy.deepcopy(self.model).double(), range(0, len(images), batch_size)
+        chunks = [model.encode_image(self.preprocess(images[start:start + batch_size]).double(), normalize=True)
+                  for start in tqdm(batches, desc="encode", disable=len(batches) < 4)]
+        return torch.cat(chunks).numpy().astype(np.float16) if chunks else np.empty((0, self.dim), np.float16)
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:

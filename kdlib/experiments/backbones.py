@@ -21,7 +21,7 @@ from kdlib.params import load_preset, stage_folder
 from kdlib.pipeline import Pipeline
 from kdlib.retrieval import open_embeddings, open_index
 from kdlib.training.unet import train_unet, view_file
-from kdlib.training.views import Views
+from kdlib.training.views import Views, choose_lessons
 
 COLUMNS = ("fd_sticker", "concept_top5", "text_alignment", "in_swapped_style", "beyond_chance")
 RATIOS = {"discrete: ours / no kNN": ("discrete, ours", "discrete, no kNN"),
@@ -38,11 +38,11 @@ def train_unet_variant(preset: str, folder: Path, root: Path, **settings) -> pd.
     `folder`/views.npy. Raises as `train_unet` does.
     """
     made = stage_folder(preset, "views", root)
-    database, lessons = open_embeddings(made / "training_set"), Views.load(made / "views").vectors
-    num_changed = len(lessons) // 2 - 2  # half of the lessons teach style; two views are plain and mirrored
-    pictures = view_file(training_set(preset, root).pictures_of(database.ids), num_changed,
+    database = open_embeddings(made / "training_set")
+    views, neighbours = choose_lessons("plain", Views.load(made / "views"), np.load(made / "neighbours.npy"))
+    pictures = view_file(training_set(preset, root).pictures_of(database.ids), len(views.vectors) - 2,
                          load_preset(preset, root)["seed"], folder / "views.npy")
-    history = train_unet(pictures, lessons, database, np.load(made / "neighbours.npy"), folder, **settings)
+    history = train_unet(pictures, views.vectors, database, neighbours, folder, **settings)
     (folder / "views.npy").unlink()
     return history
 

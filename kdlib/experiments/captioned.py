@@ -13,12 +13,11 @@ from kdlib.baselines.captions import Captioner
 from kdlib.data.dataset import DataSet, concatenate, load, training_set
 from kdlib.data.stickers import HELD_OUT_STYLES
 from kdlib.encoder import Encoder
-from kdlib.experiments.variants import choose_lessons
 from kdlib.models.discrete.tokenizer import Tokenizer
 from kdlib.params import stage_folder
 from kdlib.retrieval import open_embeddings
 from kdlib.training.denoiser import train_denoiser
-from kdlib.training.views import Views
+from kdlib.training.views import Views, choose_lessons
 
 
 def captioned_pictures(preset: str, root: Path) -> DataSet:

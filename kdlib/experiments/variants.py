@@ -22,7 +22,7 @@ from kdlib.params import load_params, load_preset, stage_folder
 from kdlib.pipeline import Pipeline
 from kdlib.retrieval import Index, open_embeddings, open_index, same_group
 from kdlib.training.denoiser import train_denoiser
-from kdlib.training.views import Views, lesson_neighbours
+from kdlib.training.views import Views, choose_lessons, lesson_neighbours
 from kdlib.types import Embeddings
 
 SAMPLING = ("sampling_steps", "guidance_scale")
@@ -34,10 +34,10 @@ def plain_settings(preset: str, root: str | Path | None = None) -> dict:
 
     exclude  "self" or "concept", see `left_out_of_neighbours`
     k        how many neighbours, in training and in drawing
-    lessons  what half of the lessons teach, see `choose_lessons`
+    lessons  what is taught of the views, see `choose_lessons`
     """
     group = load_preset(preset, root)
-    return {"exclude": "self", "lessons": "style", "k": group["k"], "seed": group["seed"], "conditioning": "ours",
+    return {"exclude": "self", "lessons": "plain", "k": group["k"], "seed": group["seed"], "conditioning": "ours",
             **group["variant"]}
 
 
@@ -79,12 +79,12 @@ def left_out_of_neighbours(ids: np.ndarray, concepts: Sequence[str] | np.ndarray
     return list(ids) if exclude == "self" else same_group(ids, np.asarray(concepts))
 
 
-def train_variant(preset: str, folder: Path, root: Path, *, k: int, exclude: str, lessons: str = "style",
+def train_variant(preset: str, folder: Path, root: Path, *, k: int, exclude: str, lessons: str = "plain",
                   **settings) -> pd.DataFrame:
     """Trains a denoiser on a preset's views and training set, saves `folder`/model and returns the history.
 
     k, exclude  how many neighbours a view is shown with, and which not (`left_out_of_neighbours`)
-    lessons     what half of the lessons teach, see `choose_lessons`
+    lessons     what is taught of the views, see `choose_lessons`
     settings    what `train_denoiser` takes besides
     Raises as these and `Index.search` do.
     """
@@ -94,26 +94,6 @@ def train_variant(preset: str, folder: Path, root: Path, *, k: int, exclude: str
     views, neighbours = choose_lessons(lessons, views, lesson_neighbours_of(preset, shown, views, k, exclude, root))
     return train_denoiser(views, shown, neighbours, folder, num_codes=tokenizer.num_codes,
                           tokenizer_id=tokenizer.identity, **settings)
-
-
-def choose_lessons(lessons: str, views: Views, neighbours: Int32[np.ndarray, "views pictures k"]
-                   ) -> tuple[Views, Int32[np.ndarray, "shown pictures k"]]:
-    """What is shown with what, of the lessons that `with_style_lessons` and `lesson_neighbours` made.
-
-    "style"             all of them: half with the query without its style and neighbours of the style
-    "own neighbours"    half with the query as it is, and neighbours of the style
-    "bare query"        half with the query without its style, and neighbours of all styles
-    "plain"             none but those with the query as it is and neighbours of all styles
-
-    Raises ValueError for others.
-    """
-    (plain, bare), (near, own) = np.split(views.vectors, 2), np.split(neighbours, 2)
-    choices = {"style": ([plain, bare], [near, own]), "own neighbours": ([plain, plain], [near, own]),
-               "bare query": ([plain, bare], [near, near]), "plain": ([plain], [near])}
-    if lessons not in choices:
-        raise ValueError(f"lessons = {lessons!r} must be one of {', '.join(choices)}")
-    queries, shown = map(np.concatenate, choices[lessons])
-    return Views(views.codes[:len(queries)], queries), shown
 
 
 def lesson_neighbours_of(preset: str, shown: Embeddings, views: Views, k: int, exclude: str,

@@ -27,8 +27,7 @@ class UnetObjective(ConditionedObjective):
 
     pictures  (views, num_pictures, size_px, size_px, 3) uint8, the views of `kdlib.training.views.view_pictures`; a
               memory-mapped file will do, since only the batch's are read
-    queries   (num_lessons, num_pictures, dim) unit vectors: what each view is shown with. Where they are twice as many
-              as the views (`kdlib.training.views.with_style_lessons`), each half goes with all views in their order
+    queries   (views, num_pictures, dim) unit vectors: what each view is shown with
 
     Raises ValueError for pictures of other views than the queries, and as ConditionedObjective does.
     """
@@ -36,7 +35,7 @@ class UnetObjective(ConditionedObjective):
     def __init__(self, unet: ConditionedUnet, pictures: UInt8[np.ndarray, "views pictures size size 3"],
                  queries: np.ndarray, embeddings: Embeddings, neighbours: np.ndarray, condition_dropout: float):
         super().__init__(queries, embeddings, neighbours, condition_dropout)
-        if len(queries) % len(pictures) or pictures.shape[1] != queries.shape[1]:
+        if pictures.shape[:2] != queries.shape[:2]:
             raise ValueError(f"pictures {pictures.shape} and queries {queries.shape} are not of the same views")
         self.unet, self.pictures = unet, pictures
 
@@ -44,8 +43,7 @@ class UnetObjective(ConditionedObjective):
         """The process' loss for a view of each picture of `rows`."""
         device = next(self.unet.parameters()).device
         view, condition = self.draw(rows, generator)
-        shown = view.cpu().numpy() % len(self.pictures)
-        x_0 = normalise_pixels(torch.from_numpy(self.pictures[shown, rows.cpu().numpy()]))
+        x_0 = normalise_pixels(torch.from_numpy(self.pictures[view.cpu().numpy(), rows.cpu().numpy()]))
         return {"loss": training_loss(self.unet.process, self.unet, x_0.to(device), condition.to(device), generator)}
 
 
@@ -62,7 +60,7 @@ def view_file(pictures: UInt8[np.ndarray, "pictures height width 3"], num_change
 
 
 def train_unet(pictures: UInt8[np.ndarray, "views pictures size size 3"],
-               queries: Float[np.ndarray, "lessons pictures dim"], embeddings: Embeddings, neighbours: np.ndarray,
+               queries: Float[np.ndarray, "views pictures dim"], embeddings: Embeddings, neighbours: np.ndarray,
                folder: str | Path, *, widths: Sequence[int], num_blocks: int, num_attending: int, folding: int,
                process: dict, batch_size: int, num_steps: int, learning_rate: float, condition_dropout: float,
                conditioning: str, seed: int, **training) -> pd.DataFrame:

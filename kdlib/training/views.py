@@ -17,7 +17,7 @@ from jaxtyping import Float, Float16, Int32, UInt8
 from kdlib.data.augment import change
 from kdlib.encoder import Encoder
 from kdlib.files import Kind, atomic_folder, save_array
-from kdlib.models.discrete.tokenizer import Tokenizer, encode_view
+from kdlib.models.discrete.tokenizer import Tokenizer, encode_view_exactly
 from kdlib.retrieval import Index
 from kdlib.training.loop import step_generator
 
@@ -62,12 +62,12 @@ def view_pictures(pictures: UInt8[np.ndarray, "pictures height width 3"], num_ch
 
 def make_views(tokenizer: Tokenizer, encoder: Encoder, pictures: UInt8[np.ndarray, "pictures height width 3"],
                num_changed: int, seed: int) -> Views:
-    """Two views, plain and mirrored, and `num_changed` more by `change`."""
+    """Two views, plain and mirrored, and `num_changed` more by `change`; the same bytes on every processor."""
     codes, vectors = [], []
     for view in view_pictures(pictures, num_changed, seed):
-        codes.append(encode_view(tokenizer, view))
-        vectors.append(encoder.encode_images(view))
-    return Views(np.stack(codes), np.stack(vectors).astype(np.float16))
+        codes.append(encode_view_exactly(tokenizer, view))
+        vectors.append(encoder.encode_images_exactly(view))
+    return Views(np.stack(codes), np.stack(vectors))
 
 
 def with_style_lessons(views: Views, styles: Sequence[str] | np.ndarray) -> Views:
@@ -98,6 +98,21 @@ def lesson_neighbours(index: Index, lessons: Views, k: int, left_out: list,
     plain, style = np.split(lessons.vectors, 2)
     return np.concatenate([view_neighbours(index, plain, k, left_out),
                            style_neighbours(index, style, k, left_out, styles)])
+
+
+def choose_lessons(lessons: str, views: Views, neighbours: Int32[np.ndarray, "views pictures k"]
+                   ) -> tuple[Views, Int32[np.ndarray, "shown pictures k"]]:
+    """What a generator is shown, of what `with_style_lessons` and `lesson_neighbours` made.
+
+    "plain"   the views with their own queries and neighbours of all styles: the paper's training
+    "style"   these, and as often the lessons in following a style
+
+    Raises ValueError for others.
+    """
+    if lessons not in ("plain", "style"):
+        raise ValueError(f"lessons = {lessons!r} must be plain or style")
+    shown = len(neighbours) // 2 if lessons == "plain" else len(neighbours)
+    return Views(views.codes[:shown], views.vectors[:shown]), neighbours[:shown]
 
 
 def view_neighbours(index: Index, queries: Float16[np.ndarray, "views pictures dim"], k: int,

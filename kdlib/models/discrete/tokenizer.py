@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -117,6 +118,22 @@ def encode_view(tokenizer: Tokenizer, pictures: np.ndarray, batch_size: int = 12
     """uint8 (num_pictures, size_px, size_px, 3) to uint16 codes (num_pictures, positions)."""
     chunks = [tokenizer.encode(normalise_pixels(torch.from_numpy(pictures[start:start + batch_size].copy())))
               for start in tqdm(range(0, len(pictures), batch_size), desc="tokenize")]
+    return torch.cat(chunks).numpy().astype(np.uint16)
+
+
+def encode_view_exactly(tokenizer: Tokenizer, pictures: np.ndarray, batch_size: int = 128) -> np.ndarray:
+    """`encode_view` in float64: the same codes on every processor, at a sixth of the speed.
+
+    Of a million codes some hundred lie so near to another that float32's last digits decide.
+    """
+    network = copy.deepcopy(tokenizer.network).double()
+    codebook = F.normalize(network.quantize.embedding.weight, dim=-1)
+    chunks = []
+    for start in tqdm(range(0, len(pictures), batch_size), desc="tokenize"):
+        pixels = normalise_pixels(torch.from_numpy(pictures[start:start + batch_size].copy())).double()
+        with torch.no_grad():
+            latents = network.encode(F.pixel_unshuffle(pixels, 2)).flatten(2).transpose(1, 2)
+            chunks.append((latents @ codebook.T).argmax(-1))
     return torch.cat(chunks).numpy().astype(np.uint16)
 
 
