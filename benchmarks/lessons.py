@@ -2,9 +2,10 @@
 
     python -m benchmarks.lessons [--preset cpu] [--steps 500] [--out benchmarks/lessons.csv]
 
-Every row trains the variant `ours` of notebook 10 anew, shown other pictures or other codes, and draws the prompts of
-held-out concepts. `in_style` is the share of drawings from a swapped index in that index's style, `by_chance` of those
-from the own one. "another seed" changes nothing else: what it moves is luck. A table that is there is added to.
+Every row trains the variant `ours` of notebook 10 anew, shown other pictures or other codes, and with lessons in style
+in half of the draws but for "plain lessons"; it draws the prompts of held-out concepts. `in_style` is the share of
+drawings from a swapped index in that index's style, `by_chance` of those from the own one. "another seed" changes
+nothing else: what it moves is luck. A table that is there is added to.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int32
+from jaxtyping import Int32
 
 from benchmarks.choices import add_rows_missing
 from benchmarks.frequent_codes import FrequentCodes
 from benchmarks.machine import measured_now
 from benchmarks.tokenizers import bits
 from kdlib.artifacts import find_parts
-from kdlib.data.dataset import DataSet, training_set
-from kdlib.data.stickers import TRAINING_STYLES
+from kdlib.data.dataset import DataSet, coloured_lessons, concatenate, load, training_set
+from kdlib.data.world import SUITED_SETS
+from kdlib.encoder import Encoder
 from kdlib.evaluation.comparison import measure
 from kdlib.experiments.session import Session
 from kdlib.experiments.swap import followed
@@ -41,7 +43,14 @@ from kdlib.models.discrete.tokenizer import Tokenizer
 from kdlib.params import find_root, load_preset, stage_folder
 from kdlib.retrieval import Index, open_embeddings
 from kdlib.training.denoiser import train_denoiser
-from kdlib.training.views import Views, choose_lessons, lesson_neighbours, view_pictures
+from kdlib.training.views import (
+    Views,
+    choose_lessons,
+    lesson_neighbours,
+    make_views,
+    view_pictures,
+    with_style_lessons,
+)
 from kdlib.types import Embeddings
 
 MEASURES = ("fd_sticker", "concept_top5", "text_alignment")
@@ -63,18 +72,15 @@ def stage_shown(preset: str, root: Path) -> Shown:
                  np.load(folder / "neighbours.npy"))
 
 
-def those_of(mask: Bool[np.ndarray, " pictures"], shown: Shown, learned: DataSet) -> Shown:
-    """A part of the pictures; their neighbours are found anew, among the part alone."""
-    pictures = Embeddings(shown.pictures.vectors[mask], shown.pictures.ids[mask], shown.pictures.encoder_id)
-    views = Views(shown.views.codes[:, mask], shown.views.vectors[:, mask])
-    styles = learned.look_up("style", pictures.ids)
-    return Shown(views, pictures, lesson_neighbours(Index(pictures), views, shown.neighbours.shape[-1],
-                                                    list(pictures.ids), styles))
-
-
-def stickers_alone(shown: Shown, learned: DataSet) -> Shown:
-    """Without the world's pictures."""
-    return those_of(np.isin(learned.look_up("style", shown.pictures.ids), TRAINING_STYLES), shown, learned)
+def with_the_world(learned: DataSet, world: DataSet, tokenizer: Tokenizer, encoder: Encoder, k: int, num_changed: int,
+                   seed: int) -> Shown:
+    """The stickers and, of the world's pictures, those in SUITED_SETS; neighbours are found among both."""
+    suited = coloured_lessons(world.table) & world.table["style"].isin(SUITED_SETS).to_numpy(bool)
+    both = concatenate(learned, world.where(suited))
+    styles = both.table["style"].to_numpy(str)
+    views = with_style_lessons(make_views(tokenizer, encoder, both.pictures, num_changed, seed), styles)
+    pictures = Embeddings(views.vectors[0], both.ids, encoder.identity)
+    return Shown(views, pictures, lesson_neighbours(Index(pictures), views, k, list(both.ids), styles))
 
 
 def with_frequent_codes(shown: Shown, learned: DataSet, tokenizer: Tokenizer, num_changed: int, seed: int,
@@ -125,12 +131,15 @@ def rows(preset: str, root: Path, num_steps: int) -> dict[str, Callable[[], dict
     session = Session(preset, "lessons", settings["num_prompts"], root)
     shown, learned, group = stage_shown(preset, root), training_set(preset, root), load_preset(preset, root)
     tokenizer = Tokenizer.load(find_parts(preset, ("tokenizer",), root)["tokenizer"])
+    encoder = Encoder.load(find_parts(preset, ("encoder",), root)["encoder"])
+    world = lambda: with_the_world(learned, load("world", preset, root), tokenizer, encoder, settings["k"],
+                                   group["views"]["num_changed"], group["seed"])
     frequent = lambda weight: with_frequent_codes(shown, learned, tokenizer, group["views"]["num_changed"],
                                                   group["seed"], weight)
     trained = lambda of, seed=settings["seed"]: run(of, settings, session, preset, seed)
     return {
-        "as trained": lambda: trained(shown),
-        "stickers alone": lambda: trained(stickers_alone(shown, learned)),
+        "with the world's pictures": lambda: trained(world()),
+        "stickers alone": lambda: trained(shown),
         "frequent codes, w = 0.01": lambda: trained(frequent(0.01)),
         "plain lessons": lambda: trained(plain_lessons(shown)),
         "another seed": lambda: trained(shown, settings["seed"] + 1)}

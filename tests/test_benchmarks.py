@@ -19,7 +19,7 @@ from kdlib.models import attention as transformer
 from kdlib.models.condition import Condition
 from kdlib.models.discrete import process as discrete
 from kdlib.models.discrete.process import Schedule
-from kdlib.models.discrete.tokenizer import TokenizerConfig
+from kdlib.models.discrete.tokenizer import Tokenizer, TokenizerConfig
 from kdlib.params import load_params
 from kdlib.training.loop import TrainSettings
 from kdlib.training.views import Views
@@ -267,10 +267,21 @@ def shown_to_a_toy():
     return lessons.Shown(views, embeddings, near), DataSet(table, np.zeros((4, 5, 7, 3), np.uint8))
 
 
-def test_stickers_alone_are_shown_with_neighbours_among_themselves():
-    got = lessons.stickers_alone(*shown_to_a_toy())
-    assert got.pictures.ids.tolist() == ["a", "c", "d"] and got.views.codes[0, 1].tolist() == [6, 7, 8]
-    assert got.neighbours.tolist() == [[[1], [2], [1]]] * 4  # a at 0, c at 40, d at 55 degrees, in either half
+def test_the_world_s_suited_pictures_are_shown_with_neighbours_among_all():
+    of_degrees = lambda *degrees: np.broadcast_to(np.array(degrees, np.uint8)[:, None, None, None],
+                                                  (len(degrees), 4, 4, 3)).copy()
+    learned = DataSet(pd.DataFrame({"id": ["a", "b"], "style": ["noto", "noto"]}), of_degrees(10, 22))
+    world = DataSet(pd.DataFrame({"id": ["w", "x", "y", "z"], "style": ["flat-ui", "flat-ui", "blues", "flat-ui"],
+                                  "colour": True, "split": ["train", "test", "train", "train"]}),
+                    of_degrees(30, 21, 23, 50))
+    angles = lambda pictures: np.radians(pictures[:, 0, 0, 0].astype(float))
+    encoder = SimpleNamespace(identity="e", encode_images_exactly=lambda pictures: np.stack(
+        [np.cos(angles(pictures)), np.sin(angles(pictures))], 1).astype(np.float16))
+    tokenizer = Tokenizer(TokenizerConfig(size_px=4, num_codes=5, code_dim=2, width=4, num_downsamplings=1))
+    got = lessons.with_the_world(learned, world, tokenizer, encoder, k=1, num_changed=0, seed=0)
+    assert got.pictures.ids.tolist() == ["a", "b", "w", "z"]  # x is held out, y doesn't suit
+    assert got.neighbours[:2].tolist() == [[[1], [2], [1], [2]]] * 2  # plain and mirrored, at 10, 22, 30, 50 degrees
+    assert got.neighbours[2:].tolist() == [[[1], [0], [3], [2]]] * 2  # each in its own style
 
 
 def test_plain_lessons_are_the_first_half_of_what_is_shown():

@@ -63,6 +63,8 @@ def parse_item(texts: Sequence[str], declared: dict[str, tuple[str, object]]) ->
 def stage_parameters(preset: str, values: dict, stage: str, declared: set[str], item: dict | None = None) -> dict:
     """What a notebook receives: `preset`, the preset's shared scalars that it declares, its stage's group, an item.
 
+    A notebook that declares `train` is told to train: by hand such a notebook looks at what was published.
+
     values    the preset's part of params.yaml
     declared  names in the notebook's parameters cell
     item      values of this run of the stage (see `parse_item`); they take the place of the group's
@@ -71,7 +73,8 @@ def stage_parameters(preset: str, values: dict, stage: str, declared: set[str], 
     if not isinstance(values.get(stage), dict):
         raise ValueError(f"params.yaml has no group {stage!r} in preset {preset!r}; add one (`{stage}: {{}}` will do)")
     shared = {name: value for name, value in values.items() if not isinstance(value, dict) and name in declared}
-    given = {"preset": preset, **shared, **values[stage], **(item or {})}
+    trains = {"train": True} if "train" in declared else {}
+    given = {"preset": preset, **trains, **shared, **values[stage], **(item or {})}
     if unknown := sorted(set(given) - declared):
         raise ValueError(f"the notebook's parameters cell does not declare {', '.join(unknown)} of {preset}.{stage}")
     if missing := sorted(declared - set(given)):

@@ -1,6 +1,6 @@
 """The notebooks' exercises: `check("posterior", yours)` holds an answer against a truth found in another way.
 
-    topics   discrete, continuous, guidance, retrieval, inside, evaluation: the exercises, each with its truth
+    topics   discrete, continuous, guidance, retrieval, inside, evaluation, editing: the exercises, each with its truth
     student  the notebooks as students get them, written from those with solutions
 
 A truth is enumeration, plain loops, numerical integration or a closed form; none calls the rest of kdlib. Topics are
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-TOPICS = ("discrete", "continuous", "guidance", "retrieval", "inside", "evaluation")
+TOPICS = ("discrete", "continuous", "guidance", "retrieval", "inside", "evaluation", "editing")
 
 
 class Exercise(NamedTuple):

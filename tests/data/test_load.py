@@ -69,8 +69,8 @@ STICKERS = ["noto:apple", "noto:ear", "noto:ear-dark", "noto:harp", "noto:drum",
             "openmoji:ear-dark", "openmoji:harp", "openmoji:harp-dark", "openmoji:drum"]
 WORLD = ["game-icons:apple", "game-icons:harp", "flat-ui:apple", "flat-ui:harp", "flat-ui:heron",
          "streamline-color:apple"]
-IN_COLOUR = ("flat-ui", "streamline-color")  # and the former alone suits generators
-WANTED = {training_set: ({"noto:apple", "noto:ear"}, {"flat-ui:apple", "flat-ui:heron"}),
+IN_COLOUR = ("flat-ui", "streamline-color")
+WANTED = {training_set: ({"noto:apple", "noto:ear"}, set()),
           tokenizer_set: ({"noto:apple", "noto:ear", "openmoji:apple"},
                           {"flat-ui:apple", "flat-ui:heron", "streamline-color:apple"})}
 

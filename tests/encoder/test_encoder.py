@@ -64,6 +64,14 @@ def test_a_vector_depends_neither_on_order_nor_on_batch(encoder, pictures):
     assert np.ptp(whole, axis=0).max() > 1e-3  # else this test would compare one vector with itself
     np.testing.assert_allclose(encoder.encode_images(pictures[order], batch_size=3), whole[order], atol=1e-5)
     np.testing.assert_allclose(encoder.encode_images(pictures[5:6]), whole[5:6], atol=1e-5)
+
+
+def test_exact_vectors_are_the_same_bytes_in_any_batch(encoder, pictures):
+    exactly, order = encoder.encode_images_exactly(pictures), [3, 0, 6, 5, 1, 2, 4]
+    assert exactly.dtype == np.float16 and encoder.encode_images_exactly([]).shape == (0, encoder.dim)
+    assert encoder.encode_images_exactly(pictures[order], batch_size=3).tobytes() == exactly[order].tobytes()
+    np.testing.assert_allclose(exactly, encoder.encode_images(pictures), atol=2 ** -11)
+    assert encoder.encode_images(pictures).dtype == np.float32  # the encoder itself stays as it was
     texts = encoder.encode_texts(TEXTS)
     np.testing.assert_allclose(encoder.encode_texts(TEXTS[::-1], batch_size=3), texts[::-1], atol=1e-5)
     np.testing.assert_allclose(encoder.encode_texts(TEXTS[2:3]), texts[2:3], atol=1e-5)

@@ -177,7 +177,17 @@ RIGHT = {
     "share_of_copies": [lambda near, own: within(near, np.quantile(own, 0.95)),
                         lambda near, own: sum(near <= np.percentile(own, 95)) / len(near)],
     "paired_gain": [lambda a, b: ((a - b).mean(), (a - b).std(ddof=1) / len(a) ** 0.5),
-                    lambda a, b: [a.mean() - b.mean(), scipy.stats.sem(a - b)]]}
+                    lambda a, b: [a.mean() - b.mean(), scipy.stats.sem(a - b)]],
+    "mixed": [lambda i, nn, m: np.where(m[..., None], nn, i),
+              lambda i, nn, m: i * (1 - m[..., None]) + nn * m[..., None]],
+    "guided_twice": [lambda o, i, b, si, st: log_normal(o + si * (i - o) + st * (b - i)),
+                     lambda o, i, b, si, st: torch.from_numpy((1 - si) * o + (si - st) * i + st * b).log_softmax(-1)],
+    "nearer": [lambda e, s, t: (norm(e - t, axis=1) < norm(s - t, axis=1)).mean(),
+               lambda e, s, t: sum(((a - c) ** 2).sum() < ((b - c) ** 2).sum() for a, b, c in zip(e, s, t, strict=True))
+               / len(e)],
+    "kept_db": [lambda e, s, m: -10 * np.log10(((floats(e) - floats(s))[~m] ** 2).mean()),
+                lambda e, s, m: 20 * math.log10(255) - 10 * math.log10(
+                    ((e.astype(int) - s) ** 2 * ~m[..., None]).sum() / (~m).sum() / 3)]}
 
 WRONG = {
     "transition_matrix": [
@@ -297,4 +307,25 @@ WRONG = {
         lambda a, b: ((a - b).mean(), (a - b).std() / len(a) ** 0.5),
         lambda a, b: ((a - b).mean(), (a - b).std(ddof=1)),
         lambda a, b: ((b - a).mean(), (a - b).std(ddof=1) / len(a) ** 0.5),
-        lambda a, b: ((a - b).mean(), ((a.var(ddof=1) + b.var(ddof=1)) / len(a)) ** 0.5), lambda a, b: (a - b).mean()]}
+        lambda a, b: ((a - b).mean(), ((a.var(ddof=1) + b.var(ddof=1)) / len(a)) ** 0.5), lambda a, b: (a - b).mean()],
+    "mixed": [
+        lambda i, nn, m: np.where(m[..., None], i, nn), lambda i, nn, m: i * (1 - m[..., None]),
+        lambda i, nn, m: (i.astype(int) + nn * m[..., None]) / 2, lambda i, nn, m: nn * m[..., None],
+        lambda i, nn, m: np.where(m, nn[..., 0], i[..., 0])],
+    "guided_twice": [
+        lambda o, i, b, si, st: o + si * (i - o) + st * (b - i),
+        lambda o, i, b, si, st: log_normal(o + st * (i - o) + si * (b - i)),
+        lambda o, i, b, si, st: log_normal(o + si * (i - o) + st * (b - o)),
+        lambda o, i, b, si, st: log_normal(i + st * (b - i)), lambda o, i, b, si, st: log_normal(si * i + st * b)],
+    "nearer": [
+        lambda e, s, t: (norm(e - t, axis=1) <= norm(s - t, axis=1)).mean(),
+        lambda e, s, t: (norm(e - t, axis=1) < norm(e - s, axis=1)).mean(),
+        lambda e, s, t: norm(e - t, axis=1).mean() < norm(s - t, axis=1).mean(),
+        lambda e, s, t: (norm(e - t, axis=1) < norm(s - t, axis=1)).sum(),
+        lambda e, s, t: (norm(e - t, axis=1) > norm(s - t, axis=1)).mean()],
+    "kept_db": [
+        lambda e, s, m: -10 * np.log10(((floats(e) - floats(s))[m] ** 2).mean()),
+        lambda e, s, m: -10 * np.log10(((floats(e) - floats(s)) ** 2).mean()),
+        lambda e, s, m: 10 * np.log10(255 ** 2 / ((e - s)[~m].astype(float) ** 2).mean()),
+        lambda e, s, m: -10 * np.log10(((floats(e) - floats(s)) ** 2 * ~m[..., None]).mean()),
+        lambda e, s, m: -20 * np.log10(np.abs(floats(e) - floats(s))[~m].mean())]}

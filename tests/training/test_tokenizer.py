@@ -1,6 +1,7 @@
 """kdlib.training.tokenizer: which player each term reaches, revived codes, augmentation by enumeration, measures."""
 
 import itertools
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from kdlib.models.discrete.tokenizer import (
     Tokenizer,
     TokenizerConfig,
     encode_view,
+    encode_view_exactly,
     reconstruct_pictures,
 )
 from kdlib.training.critic import EarlyFeatures
@@ -230,6 +232,31 @@ def test_pictures_are_encoded_in_batches_as_at_once(objective, pictures):
     codes = encode_view(tokenizer, pictures, batch_size=3)
     assert codes.shape == (8, 16) and codes.dtype == np.uint16
     np.testing.assert_array_equal(codes, tokenizer.encode(normalise_pixels(torch.from_numpy(pictures))))
+
+
+def test_codes_in_double_precision_are_the_same_where_no_two_are_as_near(objective, pictures):
+    tokenizer = objective.tokenizer.eval()
+    codes = encode_view_exactly(tokenizer, pictures, batch_size=3)
+    assert codes.shape == (8, 16) and codes.dtype == np.uint16
+    assert (codes == encode_view(tokenizer, pictures)).mean() > 0.99
+    assert {tensor.dtype for tensor in tokenizer.state_dict().values()} == {torch.float32}
+
+
+def test_codes_in_double_precision_tell_apart_what_single_precision_cannot(objective, pictures):
+    """Of two codes whose cosines with a latent differ by less than float32 resolves, the nearer one wins, whichever."""
+    tokenizer = objective.tokenizer.eval()
+    network = deepcopy(tokenizer.network).double()
+    pixels = normalise_pixels(torch.from_numpy(pictures[:1])).double()
+    with torch.no_grad():
+        latent = F.normalize(network.encode(F.pixel_unshuffle(pixels, 2)), dim=1)[0, :, 0, 0]
+        away = torch.zeros_like(latent)
+        away[latent.abs().argmin()] = 3e-5  # a cosine of 1 - 5e-10
+        for near, far in ((0, 1), (1, 0)):
+            weight = -latent.repeat(tokenizer.num_codes, 1)
+            weight[near], weight[far] = latent, latent + away
+            tokenizer.network.quantize.embedding.weight.copy_(weight)
+            rounded = F.normalize(tokenizer.network.quantize.embedding.weight.double(), dim=-1) @ latent
+            assert encode_view_exactly(tokenizer, pictures[:1])[0, 0] == rounded.argmax()
 
 
 def test_early_features_are_the_same_at_every_call_and_leave_the_random_numbers_alone():

@@ -83,23 +83,6 @@ def test_pictures_of_other_views_are_refused(data):
             UnetObjective(tiny_unet(), other, *others, 0.1)
 
 
-def test_lessons_show_the_same_pictures_again_with_queries_and_neighbours_of_their_own(data, monkeypatch):
-    """Three views of 3 by 4 px and twice as many queries: lesson v shows view v % 3."""
-    pictures, queries, embeddings, neighbours = data
-    pictures = np.stack([pictures[0], pictures[1], 255 - pictures[0]])
-    lessons, shown = np.concatenate([queries] * 3), np.concatenate([neighbours, neighbours[::-1], neighbours])
-    lessons = lessons * np.array([1, 1, 1, -1, -1, -1], np.float16)[:, None, None]
-    lessons[2::3] = lessons[2::3, :, ::-1]
-    objective = UnetObjective(tiny_unet(), pictures, lessons, embeddings, shown, 0.0)
-    x_0, condition = seen_by_the_network(monkeypatch, objective, (rows := list(range(NUM_PICTURES)) * 6))
-    seen = set()
-    for row, x, query in zip(rows, x_0, condition.query.numpy(), strict=True):
-        lesson = next(number for number in range(6) if np.array_equal(query, lessons[number, row].astype(np.float32)))
-        np.testing.assert_array_equal(np.round((x.transpose(1, 2, 0) + 1) * 127.5), pictures[lesson % 3, row])
-        seen.add(lesson)
-    assert seen == set(range(6))
-
-
 def test_the_file_of_views_holds_them(tmp_path):
     pictures = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3)).astype(np.uint8)
     views = view_file(pictures, 2, 7, tmp_path / "new" / "pictures.npy")

@@ -2,13 +2,11 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdlib.data.augment import change
-from kdlib.data.pixels import normalise_pixels
-from kdlib.models.discrete.tokenizer import Tokenizer
+from kdlib.models.discrete.tokenizer import Tokenizer, TokenizerConfig, encode_view
 from kdlib.retrieval import Index
 from kdlib.training.loop import step_generator
 from kdlib.training.views import (
@@ -32,16 +30,6 @@ def blot(colour):
     picture = np.full((SIZE, SIZE, 3), 255, np.uint8)
     picture[5:11, 5:11] = colour
     return picture
-
-
-class MeanTokenizer(Tokenizer):
-    """One code: how red a picture is."""
-
-    def __init__(self):
-        pass
-
-    def encode(self, images):
-        return (images[:, 0].mean((1, 2), keepdim=True)[..., 0] * 100 + 100).long()
 
 
 @settings(deadline=None, max_examples=10)
@@ -76,14 +64,14 @@ def test_half_are_mirrored():
 
 def test_codes_and_vectors_are_of_the_same_view():
     pictures = np.stack([blot(colour) for colour in [(255, 0, 0), (0, 200, 0), (30, 60, 250)]])
-    views = make_views(MeanTokenizer(), ColourEncoder(), pictures, 2, seed=5)
-    assert views.codes.shape == (4, 3, 1) and views.vectors.shape[:2] == (4, 3) and views.vectors.dtype == np.float16
+    tokenizer = Tokenizer(TokenizerConfig(size_px=SIZE, num_codes=40, code_dim=4, width=4, num_downsamplings=2))
+    views = make_views(tokenizer, ColourEncoder(), pictures, 2, seed=5)
+    assert views.codes.shape == (4, 3, 16) and views.vectors.shape[:2] == (4, 3) and views.vectors.dtype == np.float16
     changed = [change(pictures, step_generator(5, number)) for number in (0, 1)]
     shown = [pictures, np.ascontiguousarray(pictures[:, :, ::-1]), *changed]
     for number, of in enumerate(shown):
         np.testing.assert_array_equal(views.vectors[number], ColourEncoder().encode_images(of).astype(np.float16))
-        np.testing.assert_array_equal(views.codes[number], MeanTokenizer().encode(
-            normalise_pixels(torch.from_numpy(of))))
+        np.testing.assert_array_equal(views.codes[number], encode_view(tokenizer, of))
 
 
 def test_saved_views_come_back(tmp_path):
