@@ -90,8 +90,8 @@ test: environment data ## all tests, the whole pipeline at preset quick among th
 bench: environment ## time ours beside a plain restatement, and beside VQ-Diffusion itself with REFERENCE=checkout
 	python -m benchmarks.discrete $(if $(REFERENCE),--reference "$(REFERENCE)") $(if $(OUT),--out "$(OUT)")
 
-inputs: environment data ## make what notebooks read and nobody publishes, since it is quick to make (minutes, once)
-	python -m kdlib.compendium.inputs $(PRESET)
+inputs: environment data ## make what notebooks read and is not published (minutes, once; TRAINING=1: what trainings read, too)
+	python -m kdlib.compendium.inputs $(PRESET) $(if $(TRAINING),--training)
 
 lab: environment data ## JupyterLab on this machine's loopback; open the address that it prints
 	jupyter lab --ip=127.0.0.1 --no-browser $(if $(filter 0,$(shell id -u)),--allow-root) --LabApp.news_url=None \

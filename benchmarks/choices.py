@@ -154,6 +154,20 @@ def add_rows_missing(out: Path, facts: dict, named: dict, run_one: Callable[[obj
     return pd.DataFrame(rows)
 
 
+def run_comparison(doc: str, table: str, num_steps: int,
+                   compare: Callable[[str, int, Path, Path], pd.DataFrame]) -> None:
+    """What a benchmark does as a program: asks for preset, steps and file, and compares.
+
+    doc, table, num_steps  its description, its table's name, how many steps unless others are asked for
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="cpu")
+    parser.add_argument("--steps", type=int, default=num_steps)
+    parser.add_argument("--out", type=Path, default=Path(f"benchmarks/{table}.csv"))
+    options = parser.parse_args()
+    compare(options.preset, options.steps, find_root(), options.out)
+
+
 def compare(preset: str, num_steps: int, root: Path, out: Path, only: list[str]) -> pd.DataFrame:
     """Runs what `out` lacks, a row for each choice, or for each of those named in `only`.
 

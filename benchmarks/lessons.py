@@ -10,7 +10,6 @@ nothing else: what it moves is luck. A table that is there is added to.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int32
 
-from benchmarks.choices import add_rows_missing
+from benchmarks.choices import add_rows_missing, run_comparison
 from benchmarks.frequent_codes import FrequentCodes
 from benchmarks.machine import measured_now
 from benchmarks.tokenizers import bits
@@ -40,7 +39,7 @@ from kdlib.experiments.variants import (
     variant_pipeline,
 )
 from kdlib.models.discrete.tokenizer import Tokenizer
-from kdlib.params import find_root, load_preset, stage_folder
+from kdlib.params import load_preset, stage_folder
 from kdlib.retrieval import Index, open_embeddings
 from kdlib.training.denoiser import train_denoiser
 from kdlib.training.views import (
@@ -152,9 +151,4 @@ def compare(preset: str, num_steps: int, root: Path, out: Path) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="cpu")
-    parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/lessons.csv"))
-    options = parser.parse_args()
-    compare(options.preset, options.steps, find_root(), options.out)
+    run_comparison(__doc__, "lessons", 500, compare)

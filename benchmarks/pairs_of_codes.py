@@ -10,7 +10,6 @@ last has one halving fewer, so four times the positions.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -23,12 +22,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from benchmarks.choices import add_rows_missing
+from benchmarks.choices import add_rows_missing, run_comparison
 from benchmarks.machine import measured_now
 from benchmarks.tokenizers import Choice, Material, load_material, rebuilt, run
 from kdlib.files import array_hash
 from kdlib.models.discrete.tokenizer import Tokenizer, TokenizerConfig
-from kdlib.params import find_root, load_preset
+from kdlib.params import load_preset
 from kdlib.training.loop import TrainSettings, seed_weights, train
 from kdlib.training.tokenizer import TokenizerObjective
 
@@ -113,9 +112,4 @@ def compare(preset: str, num_steps: int, root: Path, out: Path) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="cpu")
-    parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/pairs_of_codes.csv"))
-    options = parser.parse_args()
-    compare(options.preset, options.steps, find_root(), options.out)
+    run_comparison(__doc__, "pairs_of_codes", 500, compare)

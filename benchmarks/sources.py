@@ -9,7 +9,6 @@ it was shown. `cosine` is that of a held-out picture and its name. A table that 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +16,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 
-from benchmarks.choices import add_rows_missing
+from benchmarks.choices import add_rows_missing, run_comparison
 from benchmarks.machine import measured_now
 from kdlib.data.dataset import DataSet, concatenate, load
 from kdlib.data.drawings import rasterise
@@ -25,7 +24,7 @@ from kdlib.data.stickers import HELD_OUT_STYLES, encoder_rows, known_concepts
 from kdlib.data.world import SETS_BY_KIND, load_world
 from kdlib.encoder import Encoder
 from kdlib.evaluation.metrics import retrieval_recall
-from kdlib.params import find_root, load_preset
+from kdlib.params import load_preset
 from kdlib.training.encoder import train_encoder
 
 
@@ -70,9 +69,4 @@ def compare(preset: str, num_steps: int, root: Path, out: Path) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="cpu")
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/sources.csv"))
-    options = parser.parse_args()
-    compare(options.preset, options.steps, find_root(), options.out)
+    run_comparison(__doc__, "sources", 400, compare)

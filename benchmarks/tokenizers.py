@@ -9,7 +9,6 @@ is drawn from codes; `bits` is what a generator must say to draw one. A table th
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,14 +19,14 @@ import pandas as pd
 from jaxtyping import Integer, UInt8
 from scipy.stats import entropy
 
-from benchmarks.choices import add_rows_missing
+from benchmarks.choices import add_rows_missing, run_comparison
 from benchmarks.machine import measured_now
 from kdlib.data.dataset import DataSet, tokenizer_set
 from kdlib.evaluation.judge import Judge, verdicts
 from kdlib.evaluation.metrics import fit_gaussian, frechet_distance, psnr_db
 from kdlib.experiments.session import reference_pictures
 from kdlib.models.discrete.tokenizer import Tokenizer, reconstruct_pictures
-from kdlib.params import find_root, load_preset, stage_folder
+from kdlib.params import load_preset, stage_folder
 from kdlib.training.tokenizer import train_tokenizer
 
 
@@ -115,9 +114,4 @@ def compare(preset: str, num_steps: int, root: Path, out: Path) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="cpu")
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/tokenizers.csv"))
-    options = parser.parse_args()
-    compare(options.preset, options.steps, find_root(), options.out)
+    run_comparison(__doc__, "tokenizers", 300, compare)

@@ -79,8 +79,9 @@ def generate(prompt: Prompt,
              guidance_scale: Annotated[float | None, typer.Option(help="1 is no guidance.")] = None,
              num_steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
              seed: Annotated[int, typer.Option(help="Same seed, same picture.")] = 0,
-             size: Annotated[int | None, typer.Option(help="Side in pixels: as drawn (the default), or larger by the "
-                                                           "preset's upsampler, if it has one.")] = None,
+             size: Annotated[int | None, typer.Option(help="Side in pixels: 64 as cpu draws, 256 or 1024 by its "
+                                                           "upsampler. Default: one pass of it, if there is one."
+                                              )] = None,
              backbone: Annotated[str | None, typer.Option(help="discrete or continuous. Default: the saved folder's "
                                                                "own, and of a preset the discrete one.")] = None,
              index: IndexFolder = None, engine: Engine = None, licence: Licences = None, style: Styles = None,
@@ -96,14 +97,13 @@ def generate(prompt: Prompt,
         check_engine(engine, index)
         choose_threads(num_candidates or num_images)
         from kdlib.artifacts import default_preset
-        from kdlib.outputs import find_upsampler
+        from kdlib.outputs import find_enlarging
         from kdlib.pipeline import load_pipeline
         from kdlib.retrieval import open_index
 
         name = preset or default_preset(backbone=backbone)
         pipe = load_pipeline(name, backbone=backbone)
-        drawn_px = pipe.backbone.size_px
-        upsampler = find_upsampler(name, drawn_px if size is None else size, drawn_px)
+        enlarge = find_enlarging(name, size, pipe.backbone.size_px)
         database = open_index(index, pipe.encoder.identity) if index else None
         if engine:
             database = ask_engine(engine, prompt, pipe.encoder, k)
@@ -113,7 +113,7 @@ def generate(prompt: Prompt,
             k = default_k(k, pipe, database)
         result = pipe(prompt, k=k, num_images=num_images, guidance_scale=guidance_scale, num_steps=num_steps, seed=seed,
                       index=database, num_candidates=num_candidates)
-        paths = save_images(upsampler.upsample(result.images) if upsampler else result.images, out)
+        paths = save_images(enlarge(result.images), out)
         rows = neighbour_rows(result.neighbours)
         if json:
             told = {"preset": name, "backbone": pipe.backbone.kind, "seed": seed, **result.settings,

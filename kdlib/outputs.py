@@ -5,18 +5,18 @@ Pictures can be made larger before, by a preset's upsampler, and be traced: as d
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from kdlib.models.superres import Upsampler
-
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".svg")
 UPSAMPLER = "superres/model"  # of a preset
+MAX_PASSES = 2  # of the upsampler: from 64 px to 256 and to 1024
 
 
 def check_out(out: Path, num_images: int) -> None:
@@ -104,16 +104,23 @@ def traced(image: Image) -> str:
     return vtracer.convert_raw_image_to_svg(buffer.getvalue(), img_format="png", mode="spline", filter_speckle=4)
 
 
-def find_upsampler(preset_or_folder: str, size_px: int, drawn_px: int) -> Upsampler | None:
-    """The preset's upsampler if pictures of drawn_px are wanted in size_px; None where that is the same.
+def find_enlarging(preset_or_folder: str, size_px: int | None, drawn_px: int
+                   ) -> Callable[[list[Image]], list[Image]]:
+    """What makes pictures of drawn_px as large as wanted, by no pass, one or two of the preset's upsampler.
+
+    size_px  None: by one pass where a preset has an upsampler; else, and of a saved pipeline, as they are
 
     Raises ValueError for a size that can't be had, saying which can.
     """
-    if size_px == drawn_px:
-        return None
+    from kdlib.artifacts import is_saved
     from kdlib.params import find_root
 
+    as_drawn = lambda pictures: pictures
+    if size_px == drawn_px or (size_px is None and is_saved(preset_or_folder)):
+        return as_drawn
     folder = find_root() / "reports" / preset_or_folder / UPSAMPLER
+    if size_px is None and not folder.is_dir():
+        return as_drawn
     if not folder.is_dir():
         raise ValueError(f"--size {size_px} can't be had: this generator draws {drawn_px} px, and there is no "
                          f"upsampler in {folder}; `dvc repro superres@PRESET` trains one for a preset that has that "
@@ -121,6 +128,8 @@ def find_upsampler(preset_or_folder: str, size_px: int, drawn_px: int) -> Upsamp
     from kdlib.models.superres import Upsampler
 
     upsampler = Upsampler.load(folder)
-    if size_px != (larger := drawn_px * upsampler.config.scale):
-        raise ValueError(f"--size {size_px} can't be had; choose {drawn_px}, or {larger} by the upsampler")
-    return upsampler
+    sizes = [drawn_px * upsampler.config.scale ** passes for passes in range(MAX_PASSES + 1)]
+    if size_px is not None and size_px not in sizes:
+        raise ValueError(f"--size {size_px} can't be had; choose {' or '.join(map(str, sizes))}")
+    passes = 1 if size_px is None else sizes.index(size_px)
+    return lambda pictures: reduce(lambda smaller, _: upsampler.upsample(smaller), range(passes), pictures)

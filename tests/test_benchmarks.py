@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_raw_cell
 from sklearn.linear_model import Ridge
 
 from kdlib.data.dataset import DataSet
@@ -33,6 +34,7 @@ from benchmarks import (  # noqa: E402
     contenders,
     lessons,
     machine,
+    notebooks,
     pairs_of_codes,
     restated,
     text_map,
@@ -298,3 +300,13 @@ def test_frequent_codes_are_of_the_same_views(monkeypatch):
     assert got.views.codes[:, 0, 0].tolist() == [14, 5, 14, 5]
     np.testing.assert_array_equal(got.views.vectors, shown.views.vectors)
     np.testing.assert_array_equal(got.neighbours, shown.neighbours)
+
+
+def test_a_notebook_s_words_lines_and_exercises_are_counted():
+    exercise = {"tags": ["exercise"]}
+    cells = [new_markdown_cell("# Two words"), new_code_cell("a = 1\n\nb = 2"),
+             new_markdown_cell("## Exercises\n\n### 1. One\n\nDo it.", metadata=exercise),
+             new_code_cell("def one():\n    return 1"), new_code_cell('check("one", one)', metadata=exercise),
+             new_markdown_cell("### 2. Two", metadata=exercise), new_raw_cell("stage: x")]
+    assert notebooks.contents(new_notebook(cells=cells)) == {
+        "words": 3 + 7 + 3, "code_lines": 2 + 2 + 1, "exercises": 2, "checks": 1}

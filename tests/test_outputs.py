@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from kdlib.models.superres import Upsampler, UpsamplerConfig
-from kdlib.outputs import find_upsampler, save_images
+from kdlib.outputs import find_enlarging, save_images
 from tests.test_pipeline import pixels
 
 
@@ -41,16 +41,18 @@ def test_the_command_enlarges_by_the_preset_s_upsampler(kd, tmp_path, upsampler)
     assert missing.exit_code == 2 and "--size 48 can't be had: this generator draws 12 px" in missing.output
     upsampler.save(tmp_path / "reports" / "quick" / "superres" / "model")
     wrong = kd("generate", "red", "--out", "a.png", "--size", 40)
-    assert wrong.exit_code == 2 and "--size 40 can't be had; choose 12, or 48 by the upsampler" in wrong.output
+    assert wrong.exit_code == 2 and "--size 40 can't be had; choose 12 or 48 or 192" in wrong.output
     assert kd("generate", "red", "--out", "small.png", "--size", 12).exit_code == 0
     assert kd("generate", "red", "--out", "plain.png").exit_code == 0
     assert kd("generate", "red", "--out", "large.png", "--size", 48).exit_code == 0
-    small, plain, large = (Image.open(tmp_path / f"{name}.png") for name in ("small", "plain", "large"))
-    assert small.tobytes() == plain.tobytes() and small.size == (12, 12)
-    wanted = Upsampler.load(tmp_path / "reports" / "quick" / "superres" / "model").upsample([small])
-    assert (pixels([large]) == pixels(wanted)).all() and large.size == (48, 48)
+    assert kd("generate", "red", "--out", "huge.png", "--size", 192).exit_code == 0
+    small, plain, large, huge = (Image.open(tmp_path / f"{name}.png") for name in ("small", "plain", "large", "huge"))
+    enlarge = Upsampler.load(tmp_path / "reports" / "quick" / "superres" / "model").upsample
+    assert small.size == (12, 12) and (pixels([large]) == pixels(enlarge([small]))).all() and large.size == (48, 48)
+    assert plain.tobytes() == large.tobytes(), "where there is an upsampler, one pass is the default"
+    assert (pixels([huge]) == pixels(enlarge([large]))).all() and huge.size == (192, 192)
 
 
 def test_nothing_is_loaded_for_the_size_that_is_drawn(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # no compendium: looking for an upsampler would fail
-    assert find_upsampler("cpu", 64, 64) is None
+    assert find_enlarging("cpu", 64, 64)([1, 2]) == [1, 2]

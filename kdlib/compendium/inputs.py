@@ -1,6 +1,7 @@
 """Makes what notebooks read and the bundled remote does without, since it is large and quick to make again.
 
     python -m kdlib.compendium.inputs cpu
+    python -m kdlib.compendium.inputs cpu --training        and what only trainings read, which takes longer
 
 Each stage whose `unpublished` results are missing is run by hand, with the preset's parameters: it writes to scratch/,
 and only what is missing moves from there to reports/. What was published stays as it is, to the byte.
@@ -12,7 +13,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,13 +21,15 @@ from kdlib.compendium.declared import Stage, declared_parameters, read_notebook,
 from kdlib.compendium.notebook import stage_parameters
 from kdlib.params import STAGE_RUN, find_root, load_preset, output_folder, stage_folder
 
+FOR_TRAINING = ("world", "views")  # half an hour of one core, and npm's package
 
-def missing_inputs(preset: str, root: Path) -> dict[str, list[str]]:
+
+def missing_inputs(preset: str, root: Path, left_out: Collection[str] = FOR_TRAINING) -> dict[str, list[str]]:
     """Stage -> those of its unpublished results that a notebook reads and that aren't here, in the notebooks' order.
 
-    Stages with a matrix are left out: they train.
+    left_out  stages whose results nobody asks for; stages with a matrix are left out as well: they train
     """
-    stages = read_stages(root)
+    stages = {name: stage for name, stage in read_stages(root).items() if name not in left_out}
     read = {name for stage in stages.values() for name in stage.reads}
     missing = {stage.stage: [out for out in stage.unpublished if f"{stage.stage}/{out}" in read
                              and not (stage_folder(preset, stage.stage, root) / out).exists()]
@@ -34,13 +37,14 @@ def missing_inputs(preset: str, root: Path) -> dict[str, list[str]]:
     return {stage: outs for stage, outs in missing.items() if outs}
 
 
-def make_inputs(preset: str, root: str | Path | None = None) -> dict[str, list[str]]:
+def make_inputs(preset: str, root: str | Path | None = None,
+                left_out: Collection[str] = FOR_TRAINING) -> dict[str, list[str]]:
     """Makes all `missing_inputs`; returns them. The stages show their own bars.
 
     Raises FileNotFoundError where what such a stage reads isn't here either, which `make reproduce` fetches.
     """
     root = Path(root or find_root())
-    missing, stages = missing_inputs(preset, root), read_stages(root)
+    missing, stages = missing_inputs(preset, root, left_out), read_stages(root)
     for number, (name, outs) in enumerate(missing.items(), start=1):
         start = time.monotonic()
         print(f"{number} of {len(missing)}: {', '.join(outs)} of {name} ...", flush=True)
@@ -100,10 +104,12 @@ def inside(folder: Path) -> Iterator[None]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m kdlib.compendium.inputs", description=__doc__.partition("\n")[0])
     parser.add_argument("preset", help="a preset of params.yaml whose results are here")
+    parser.add_argument("--training", action="store_true", help="make what only trainings read, too")
+    arguments = parser.parse_args()
+    preset, left_out = arguments.preset, () if arguments.training else FOR_TRAINING
     try:
-        preset = parser.parse_args().preset
         load_preset(preset)
-        print("" if make_inputs(preset) else f"{preset}: all that notebooks read is here")
+        print("" if make_inputs(preset, left_out=left_out) else f"{preset}: all that notebooks read is here")
     except (FileNotFoundError, ValueError) as error:
         print(f"inputs: {error}", file=sys.stderr)
         return 1

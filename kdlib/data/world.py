@@ -18,7 +18,7 @@ from kdlib.data.stickers import known_concepts
 COLOUR_SETS = ("emojione-v1", "flat-ui", "fluent-color", "streamline-color", "streamline-cyber-color",
                "streamline-flex-color", "streamline-freehand-color", "streamline-plump-color",
                "streamline-sharp-color", "streamline-ultimate-color")
-# Drawings of several colours, no share-alike licence: what generators are shown of the world. The others are blue.
+# Drawings of several colours, no share-alike licence: what benchmarks/lessons shows a generator. The others are blue.
 SUITED_SETS = ("flat-ui", "fluent-color", "streamline-freehand-color", "streamline-ultimate-color")
 BLACK_EMOJI_SETS = ("emojione-monotone", "fluent-emoji-high-contrast")
 BLACK_SETS = ("covid", "game-icons", "healthicons", "maki", "medical-icon", "osmic", "pinhead", "roentgen", "temaki")

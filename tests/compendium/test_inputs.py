@@ -50,6 +50,15 @@ def root(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_what_only_trainings_read_is_made_when_it_is_asked_for(root, monkeypatch):
+    monkeypatch.setattr(inputs, "FOR_TRAINING", ("small",))
+    monkeypatch.setattr(sys, "argv", ["inputs", "toy"])
+    small = root / "reports" / "toy" / "small" / "numbers.npy"
+    assert main() == 0 and not small.exists()
+    monkeypatch.setattr(sys, "argv", ["inputs", "toy", "--training"])
+    assert main() == 0 and small.exists()
+
+
 def test_what_a_notebook_reads_and_nobody_published_is_made_once(root, monkeypatch, capsys):
     monkeypatch.setenv(STAGE_RUN, "1")  # as from within a stage: what is run by hand writes to scratch all the same
     assert missing_inputs("toy", root) == {"small": ["numbers.npy"]}, "nobody reads the figure; a variant trains"
