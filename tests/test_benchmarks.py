@@ -15,6 +15,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_raw_
 from sklearn.linear_model import Ridge
 
 from kdlib.data.dataset import DataSet
+from kdlib.encoder import Encoder
 from kdlib.files import read_json
 from kdlib.models import attention as transformer
 from kdlib.models.condition import Condition
@@ -277,8 +278,10 @@ def test_the_world_s_suited_pictures_are_shown_with_neighbours_among_all():
                                   "colour": True, "split": ["train", "test", "train", "train"]}),
                     of_degrees(30, 21, 23, 50))
     angles = lambda pictures: np.radians(pictures[:, 0, 0, 0].astype(float))
-    encoder = SimpleNamespace(identity="e", encode_images_exactly=lambda pictures: np.stack(
-        [np.cos(angles(pictures)), np.sin(angles(pictures))], 1).astype(np.float16))
+    encoder = object.__new__(Encoder)
+    encoder.identity = "e"
+    encoder.encode_images_exactly = lambda pictures: np.stack(
+        [np.cos(angles(pictures)), np.sin(angles(pictures))], 1).astype(np.float16)
     tokenizer = Tokenizer(TokenizerConfig(size_px=4, num_codes=5, code_dim=2, width=4, num_downsamplings=1))
     got = lessons.with_the_world(learned, world, tokenizer, encoder, k=1, num_changed=0, seed=0)
     assert got.pictures.ids.tolist() == ["a", "b", "w", "z"]  # x is held out, y doesn't suit

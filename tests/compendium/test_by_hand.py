@@ -30,7 +30,7 @@ def compendium(tmp_path):
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks", ignore=shutil.ignore_patterns("*.py"))
-    published = tmp_path / "reports" / "quick" / "choices" / "metrics.json"
+    published = tmp_path / "reports" / "cpu" / "choices" / "metrics.json"
     published.parent.mkdir(parents=True)
     published.write_text("published")
     return tmp_path
@@ -52,14 +52,14 @@ def test_by_hand_reports_stays_as_it_is_to_the_byte(compendium, run, monkeypatch
     before = contents(compendium / "reports")
     said = run()
     assert contents(compendium / "reports") == before
-    assert list(contents(compendium / "scratch")) == ["quick/choices/metrics.json"]
-    assert said.count("scratch/quick") == 1
+    assert list(contents(compendium / "scratch")) == ["cpu/choices/metrics.json"]
+    assert said.count("scratch/cpu") == 1
 
 
 def test_as_a_stage_it_writes_to_reports_and_says_nothing_of_scratch(compendium, run, monkeypatch):
     monkeypatch.setenv(STAGE_RUN, "1")
     assert "scratch" not in run()
-    assert (compendium / "reports" / "quick" / "choices" / "metrics.json").read_text() != "published"
+    assert (compendium / "reports" / "cpu" / "choices" / "metrics.json").read_text() != "published"
     assert not (compendium / "scratch").exists()
 
 
