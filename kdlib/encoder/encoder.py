@@ -106,10 +106,10 @@ class Encoder:
 
     @torch.inference_mode()
     def encode_images_exactly(self, images: Sequence[Image.Image] | np.ndarray, batch_size: int = 256) -> np.ndarray:
-        """`encode_images` in float64, rounded to float16: the same bytes on every processor, at a third of the speed.
+        """`encode_images` in float64, rounded: the same bytes on every processor, at a third of the speed.
 
-        In float32 the last digits depend on the processor. What is made from other digits is another input to all that
-        learns from it, and a whole pipeline would have to be run again on each machine.
+        Returns float16 (num_images, dim) unit vectors. In float32 the last digits depend on the processor. What is made
+        from other digits is another input to all that learns from it, and a whole pipeline would have to be run again.
         """
         model, batches = copy.deepcopy(self.model).double(), range(0, len(images), batch_size)
         chunks = [model.encode_image(self.preprocess(images[start:start + batch_size]).double(), normalize=True)

@@ -33,7 +33,6 @@ MASKING_TOLERANCE = 1e-5
 
 # ---------------------------------------------------------------------------------------------------------- schedule
 
-
 @dataclass(frozen=True)
 class Schedule:
     """Cumulative probabilities of the forward process (the products of Q_1 .. Q_t, section 3).
@@ -96,7 +95,6 @@ def _at(values: Tensor, t: Tensor) -> Tensor:
 
 
 # ------------------------------------------------------------------------------------------------- random numbers
-
 
 def random_uniform(shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> Tensor:
     """float64 in [0, 1), drawn where the generator lives: a CPU generator gives the same numbers on every device."""

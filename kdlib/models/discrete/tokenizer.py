@@ -124,7 +124,8 @@ def encode_view(tokenizer: Tokenizer, pictures: np.ndarray, batch_size: int = 12
 def encode_view_exactly(tokenizer: Tokenizer, pictures: np.ndarray, batch_size: int = 128) -> np.ndarray:
     """`encode_view` in float64: the same codes on every processor, at a sixth of the speed.
 
-    Of a million codes some hundred lie so near to another that float32's last digits decide.
+    uint8 (num_pictures, size_px, size_px, 3) to uint16 codes (num_pictures, positions). Of a million codes some hundred
+    lie so near to another that float32's last digits decide.
     """
     network = copy.deepcopy(tokenizer.network).double()
     codebook = F.normalize(network.quantize.embedding.weight, dim=-1)
