@@ -54,7 +54,8 @@ def make_inputs(preset: str, root: str | Path | None = None,
             target = stage_folder(preset, name, root) / out
             target.parent.mkdir(parents=True, exist_ok=True)
             with by_hand():
-                os.replace(output_folder(preset, name, root) / out, target)
+                if not target.exists():  # another process may have made it meanwhile
+                    os.replace(output_folder(preset, name, root) / out, target)
         print(f"  {time.monotonic() - start:.0f} s", flush=True)
     return missing
 

@@ -59,6 +59,14 @@ def test_what_only_trainings_read_is_made_when_it_is_asked_for(root, monkeypatch
     assert main() == 0 and small.exists()
 
 
+def test_what_came_meanwhile_stays(root, monkeypatch):
+    small = root / "reports" / "toy" / "small" / "numbers.npy"
+    run = inputs.run_by_hand
+    monkeypatch.setattr(inputs, "run_by_hand", lambda *given: [run(*given), small.write_text("somebody else's")])
+    make_inputs("toy", root)
+    assert small.read_text() == "somebody else's"
+
+
 def test_what_a_notebook_reads_and_nobody_published_is_made_once(root, monkeypatch, capsys):
     monkeypatch.setenv(STAGE_RUN, "1")  # as from within a stage: what is run by hand writes to scratch all the same
     assert missing_inputs("toy", root) == {"small": ["numbers.npy"]}, "nobody reads the figure; a variant trains"
