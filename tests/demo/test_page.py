@@ -60,7 +60,7 @@ def wait(browser, seen):
 
 
 def field(browser, id):
-    return browser.find_element(By.CSS_SELECTOR, f"#{id} :is(textarea, input)")
+    return wait(browser, lambda: browser.find_elements(By.CSS_SELECTOR, f"#{id} :is(textarea, input)"))[0]
 
 
 def say(browser, id, text):
